@@ -1,0 +1,80 @@
+"""The record that every data set ends as."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """Images and labels in three disjoint splits.
+
+    Attributes:
+        name: e.g. "mnist".
+        source: where the data came from, for people.
+        train_images, validation_images, test_images: uint8 (N, H, W, C).
+        train_labels, validation_labels, test_labels: uint8 (N,), from 0 to n_classes - 1.
+        n_classes: number of labels.
+        note: what a reader of the pictures must know, e.g. that this is a substitute; often empty.
+    """
+
+    name: str
+    source: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    validation_images: np.ndarray
+    validation_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    n_classes: int = 10
+    note: str = ""
+
+    @classmethod
+    def from_official_split(cls, name, source, train, test, **kwargs):
+        """Holds out a validation split: a twelfth of the training images, 5,000 of MNIST's 60,000.
+
+        Args:
+            train, test: pairs (images, labels) as in the attributes.
+        """
+        images, labels = train
+        held_out = stratified_choice(labels, len(labels) // 12)
+        return cls(
+            name,
+            source,
+            images[~held_out],
+            labels[~held_out],
+            images[held_out],
+            labels[held_out],
+            *test,
+            **kwargs,
+        )
+
+    @property
+    def image_shape(self):
+        """(H, W, C)."""
+        return self.train_images.shape[1:]
+
+    def describe(self):
+        """What config.json and metrics.json say about the data."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "note": self.note,
+            "image_shape": list(self.image_shape),
+            "n_classes": self.n_classes,
+            "train_images": len(self.train_images),
+            "validation_images": len(self.validation_images),
+            "test_images": len(self.test_images),
+        }
+
+
+def stratified_choice(labels, count):
+    """A mask (N,) of `count` items in which every class has its share.
+
+    It takes evenly spaced items of the list sorted by class: the same ones every time, so that runs
+    with different seeds are tested on the same images.
+    """
+    by_class = np.argsort(labels, kind="stable")
+    mask = np.zeros(len(labels), bool)
+    mask[by_class[np.arange(count) * len(labels) // count]] = True
+    return mask

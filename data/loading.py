@@ -1,0 +1,190 @@
+"""Finds a data set on this machine, or gets it."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from data import DATASETS, readers
+from data.image_data import ImageData, stratified_choice
+from utils import registry
+from utils.errors import UserError
+
+DOWNLOAD_HOSTS = {
+    "mnist": "storage.googleapis.com",
+    "fashion_mnist": "fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    "cifar10": "www.cs.toronto.edu",
+}
+PROBE_SECONDS = 3
+SUBSTITUTE_NOTE = "SUBSTITUTE DATA: scikit-learn's 1,797 digits, because MNIST was not found"
+
+
+def load_data(name, data_dir=""):
+    """Loads a data set by its name in `DATASETS`.
+
+    Args:
+        data_dir: folder to search; "" for the usual places.
+
+    Raises:
+        UserError: if the data cannot be found or read.
+    """
+    if data_dir and not Path(data_dir).is_dir():
+        raise UserError(f"--data_dir {data_dir} is not a folder.")
+    if data_dir:
+        folders = [Path(data_dir)]
+    else:
+        home = Path.home()
+        folders = [Path("datasets"), home / ".keras" / "datasets", home / "tensorflow_datasets"]
+    return registry.load(DATASETS, name)(folders)
+
+
+def load_auto(folders):
+    """MNIST if it is here or can be downloaded, otherwise the embedded digits, with a note."""
+    try:
+        return load_mnist(folders)
+    except DataNotFound as error:
+        print(f"{'!' * 78}\n{error}\n{SUBSTITUTE_NOTE}.\n{'!' * 78}", flush=True)
+        return load_digits(folders, note=SUBSTITUTE_NOTE)
+
+
+def load_mnist(folders):
+    """MNIST from IDX files, mnist.npz, a prepared TFDS folder, or the TFDS download."""
+    return _load_official("mnist", folders, _find_mnist)
+
+
+def load_fashion_mnist(folders):
+    """Fashion-MNIST from IDX files in a folder with "fashion" in its name, or from TFDS."""
+    return _load_official("fashion_mnist", folders, _find_fashion_mnist)
+
+
+def load_cifar10(folders):
+    """CIFAR-10 from its binary files (as many training batches as there are), or from TFDS."""
+    return _load_official("cifar10", folders, _find_cifar10)
+
+
+def load_digits(folders, note=""):
+    """The 1,797 handwritten 8 x 8 digits inside scikit-learn, resized to 28 x 28; a fifth for testing."""
+    import cv2
+    from sklearn.datasets import load_digits as load_embedded
+
+    embedded = load_embedded()
+    small = (embedded.images * (255 / 16)).astype(np.uint8)
+    images = np.stack(
+        [cv2.resize(image, (28, 28), interpolation=cv2.INTER_CUBIC) for image in small]
+    )
+    images, labels = images[..., None], embedded.target.astype(np.uint8)
+    test = stratified_choice(labels, len(labels) // 5)
+    return ImageData.from_official_split(
+        "digits",
+        "scikit-learn's embedded digits, 8 x 8 resized to 28 x 28",
+        (images[~test], labels[~test]),
+        (images[test], labels[test]),
+        note=note,
+    )
+
+
+class DataNotFound(UserError):
+    """The data is neither here nor to be downloaded."""
+
+
+def _load_official(name, folders, find):
+    for folder in folders:
+        splits = find(folder) or _find_tfds(name, folder)
+        if splits:
+            source, train, test = splits
+            return ImageData.from_official_split(name, source, train, test)
+    host = DOWNLOAD_HOSTS[name]
+    if not _reachable(host):
+        raise DataNotFound(
+            f"No {name} in {', '.join(map(str, folders))}, and {host} cannot be reached to download "
+            f"it: pass --data_dir with its files, or --data digits."
+        )
+    source, train, test = _download(name, folders[0])
+    return ImageData.from_official_split(name, source, train, test)
+
+
+def _find_mnist(folder):
+    for place in (folder / "mnist", folder):
+        if "fashion" in place.resolve().name:
+            continue
+        files = readers.find_idx_files(place)
+        if files:
+            return _read_idx_folder(place, files)
+        if (place / "mnist.npz").is_file():
+            return str(place / "mnist.npz"), *readers.read_npz(place / "mnist.npz")
+    return None
+
+
+def _find_fashion_mnist(folder):
+    # Its files have the same names as MNIST's: only the folder tells them apart.
+    for place in (folder / "fashion_mnist", folder / "fashion-mnist", folder):
+        files = readers.find_idx_files(place) if "fashion" in place.resolve().name else {}
+        if files:
+            return _read_idx_folder(place, files)
+    return None
+
+
+def _read_idx_folder(place, files):
+    return (
+        str(place),
+        readers.read_idx_split(files["train-images"], files["train-labels"]),
+        readers.read_idx_split(files["test-images"], files["test-labels"]),
+    )
+
+
+def _find_cifar10(folder):
+    binaries = "cifar-10-batches-bin"
+    for place in (folder, folder / binaries, folder / "cifar10", folder / "cifar10" / binaries):
+        train = sorted(place.glob("data_batch_[1-5].bin"))
+        test = place / "test_batch.bin"
+        if train and not test.is_file():
+            raise UserError(f"{place} holds training batches of CIFAR-10 but no test_batch.bin.")
+        if train:
+            return str(place), readers.read_cifar_files(train), readers.read_cifar_files([test])
+    return None
+
+
+def _find_tfds(name, folder):
+    # folder/<name>/<version>/, one of them possibly the folder that was passed.
+    for pattern in (f"{name}/*/dataset_info.json", "*/dataset_info.json", "dataset_info.json"):
+        for info in sorted(folder.glob(pattern), reverse=True):
+            if name in info.parent.resolve().parts[-2:]:
+                return f"TFDS folder {info.parent}", *readers.read_tfds(info.parent, name)
+    return None
+
+
+def _reachable(host):
+    """Whether a connection to a host can be made, found out within PROBE_SECONDS.
+
+    In a thread, because the look-up of a name can hang beyond any timeout of the socket.
+    """
+    answers = []
+
+    def connect():
+        try:
+            socket.create_connection((host, 443), timeout=PROBE_SECONDS).close()
+            answers.append(True)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return bool(answers)
+
+
+def _download(name, folder):
+    """Has TFDS download and prepare a data set (it checks the checksums) and reads the result."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow_datasets as tfds
+
+    print(f"Downloading {name} into {folder} ...", flush=True)
+    try:
+        builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+        builder.download_and_prepare()
+    except Exception as error:  # whatever TFDS and the network raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataNotFound(f"The download of {name} failed: {reason}") from None
+    return f"TFDS download into {folder}", *readers.read_tfds(builder.data_path, name)

@@ -1,0 +1,139 @@
+"""Trains an adversarial autoencoder: `python main.py --model supervised --prior gaussian_mixture --n_z 2`."""
+
+import dataclasses
+import os
+import re
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from utils.config import Config, canonical_name, read_saved_config
+from utils.errors import UserError
+
+USAGE = """Trains an adversarial autoencoder and leaves pictures, figures and the model in runs/.
+
+  python main.py --model supervised --prior gaussian_mixture --n_z 2 --PMLR True
+  python main.py --flagfile=configs/seed_supervised.flags
+"""
+
+
+def main(argv):
+    """Runs the program on `sys.argv`-like words and returns the exit status."""
+    try:
+        config = read_config(argv)
+        if config is None:
+            return 0
+        from utils.run import prepare_run
+
+        run = prepare_run(config)
+        # TensorFlow is imported from here on.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from utils.training import train_and_evaluate
+
+        train_and_evaluate(run)
+    except UserError as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmain.py: interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def read_config(argv):
+    """Reads all flags, here and nowhere else; with --help, prints them and returns None.
+
+    Raises:
+        UserError: for unknown flags, stray words, and values that cannot work.
+    """
+    values = flags.FlagValues()
+    for field in dataclasses.fields(Config):
+        _define(field, values)
+    try:
+        words = values.read_flags_from_files(argv[1:], force_gnu=False)
+        words = _join_boolean_words(words, values)
+        if {"--help", "-help", "-h", "--helpfull", "--helpshort"} & set(words):
+            print(USAGE)
+            print(values.get_help())
+            return None
+        stray = values([argv[0], *words])[1:]
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from None
+    if stray:
+        raise UserError(f"{stray[0]!r} is not a flag; flags begin with --.")
+
+    given = {f.name: values[f.name].value for f in dataclasses.fields(Config)}
+    for name in ("model", "prior", "data"):
+        given[name] = canonical_name(given[name])
+    given["data_dir"] = given["data_dir"] or os.environ.get("AAE_DATA_DIR", "")
+    config = Config(**given)
+    if config.resume:
+        named = {name for name in given if values[name].present}
+        config = _resumed(config, named)
+    config.validate()
+    return config
+
+
+def _define(field, values):
+    define = {
+        bool: flags.DEFINE_boolean,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }[type(field.default)]
+    define(
+        field.name, field.default, field.metadata["help"], flag_values=values, module_name="main.py"
+    )
+    for alias in field.metadata["aliases"]:
+        flags.DEFINE_alias(alias, field.name, flag_values=values, module_name="main.py")
+
+
+def _join_boolean_words(words, values):
+    """Makes `--PMLR False` one word: absl alone reads it as true and a stray word.
+
+    Also accepts yes, no, on and off, and flags whose value follows after a space in a flag file.
+    """
+    spellings = {
+        "yes": "true",
+        "y": "true",
+        "on": "true",
+        "no": "false",
+        "n": "false",
+        "off": "false",
+    }
+    booleans = {f.name for f in dataclasses.fields(Config) if isinstance(f.default, bool)}
+    words = [part for word in words for part in _split_flag_line(word)]
+    joined = []
+    for word in words:
+        if joined and joined[-1].lstrip("-") in booleans and not word.startswith("-"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    for index, word in enumerate(joined):
+        name, equals, value = word.partition("=")
+        if equals and name.lstrip("-") in booleans and value.lower() in spellings:
+            joined[index] = f"{name}={spellings[value.lower()]}"
+    return joined
+
+
+def _split_flag_line(word):
+    """A line such as `--PMLR False` of a flag file arrives as one word."""
+    match = re.fullmatch(r"(--?\w+)\s+(\S.*)", word)
+    return match.groups() if match else (word,)
+
+
+def _resumed(config, named):
+    """The configuration of the run to resume; only its length, pictures and data folder may change."""
+    saved, _ = read_saved_config(Path(config.run_dir))
+    changeable = {"n_epoch", "PMLR", "PARR", "data_dir", "run_dir", "resume"}
+    for name in sorted(named - changeable):
+        old, new = getattr(saved, name), getattr(config, name)
+        if old != new and not (name == "data" and new == "auto"):
+            raise UserError(f"--{name} {new} differs from the run's {old}; leave it out to resume.")
+    changes = {name: getattr(config, name) for name in (named & changeable) | {"run_dir", "resume"}}
+    return dataclasses.replace(saved, **changes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

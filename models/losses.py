@@ -1,0 +1,28 @@
+"""The losses of an adversarial autoencoder: pure functions of tensors, each returning a float32 scalar.
+
+D tells prior samples (real, target 1) from codes (fake, target 0); G is the encoder, which wants its
+codes taken for prior samples. With an undecided D, the logits are 0, D's loss is 2 ln 2 = 1.386 and
+G's is ln 2 = 0.693.
+"""
+
+import tensorflow as tf
+
+
+def reconstruction_loss(images, reconstructions):
+    """Mean squared error over the batch and the pixels, two tensors (B, H, W, C) in [0, 1] (first seed)."""
+    return tf.reduce_mean(tf.math.squared_difference(reconstructions, images))
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """Sum of the mean cross entropies of real codes with 1 and of fake codes with 0, logits (B, 1)."""
+    return _cross_entropy(real_logits, 1.0) + _cross_entropy(fake_logits, 0.0)
+
+
+def generator_loss(fake_logits):
+    """Mean cross entropy of fake codes with 1, logits (B, 1): the non-saturating loss."""
+    return _cross_entropy(fake_logits, 1.0)
+
+
+def _cross_entropy(logits, target):
+    targets = tf.fill(tf.shape(logits), target)
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits))

@@ -1,0 +1,74 @@
+"""The figures of metrics.json, measured on the whole test split without noise or dropout."""
+
+import numpy as np
+
+N_PROJECTIONS = 200
+N_FLOOR_PAIRS = 5
+
+
+def evaluate(model, data, codes):
+    """Measures a trained model.
+
+    Args:
+        model: an `AdversarialAutoencoder`.
+        data: an `ImageData`.
+        codes: float32 (N, n_z), the codes of the test images.
+
+    Returns:
+        dict of floats: `test_reconstruction_mse` (mean over images and pixels, [0, 1] scale),
+        `prior_distance`, `prior_distance_floor` and, where labels have their own part of the prior,
+        `test_component_accuracy` with its ceiling and `prior_distance_given_labels`.
+    """
+    count = len(codes)
+
+    def prior_sample(index):
+        # Seeds below 0 are never used by `generate`.
+        return model.sample_prior(count, seed=-1 - index)[0]
+
+    floors = [
+        sliced_wasserstein(prior_sample(2 * i + 1), prior_sample(2 * i + 2), model.seed)
+        for i in range(N_FLOOR_PAIRS)
+    ]
+    metrics = {
+        "test_reconstruction_mse": reconstruction_mse(model, data.test_images, codes),
+        "prior_distance": sliced_wasserstein(codes, prior_sample(0), model.seed),
+        "prior_distance_floor": float(np.mean(floors)),
+    }
+    if model.prior.uses_labels:
+        labels = data.test_labels
+        drawn = model.prior.sample(count, [model.seed, -1], labels).numpy()
+        metrics |= {
+            # Against codes drawn for the test labels, whose classes are not equally frequent.
+            "prior_distance_given_labels": sliced_wasserstein(codes, drawn, model.seed),
+            "test_component_accuracy": component_accuracy(model.prior, codes, labels),
+            # What codes that follow the prior exactly would reach: its components overlap.
+            "component_accuracy_ceiling": component_accuracy(model.prior, drawn, labels),
+        }
+    return metrics
+
+
+def reconstruction_mse(model, images, codes):
+    """Mean squared error of the decoded codes over all images and pixels, on the [0, 1] scale."""
+    total = 0.0
+    for start in range(0, len(images), 1000):
+        clean = images[start : start + 1000].astype(np.float32) / 255
+        total += np.square(model.decode(codes[start : start + 1000]) - clean).sum(dtype=np.float64)
+    return float(total / images.size)
+
+
+def component_accuracy(prior, codes, labels):
+    """Share of codes that lie in the component or region of the prior that belongs to their label."""
+    return float(np.mean(prior.classify(codes).numpy() == labels))
+
+
+def sliced_wasserstein(a, b, seed):
+    """Mean 1-Wasserstein distance between two equally large samples, projected on random directions.
+
+    Args:
+        a, b: float arrays (N, n_z).
+        seed: of the N_PROJECTIONS directions.
+    """
+    directions = np.random.default_rng(seed).normal(size=(N_PROJECTIONS, a.shape[1]))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    # In one dimension the distance is the mean difference of the sorted samples.
+    return float(np.mean([np.abs(np.sort(a @ d) - np.sort(b @ d)).mean() for d in directions]))

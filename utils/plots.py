@@ -1,0 +1,140 @@
+"""All still pictures: each function draws one figure and writes it atomically."""
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from utils.files import atomic_path
+
+# Ten colours that stay apart for readers with any colour vision (Petroff 2021).
+CLASS_COLORS = matplotlib.color_sequences["petroff10"]
+DPI = 110
+
+
+def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
+    """One sheet of images.
+
+    Args:
+        images: float (N, H, W, C) in [0, 1] or uint8; row by row.
+        row_labels: one text per row, or None.
+    """
+    sheet = tile(images, n_columns)
+    figure, axes = plt.subplots(
+        figsize=(0.55 * n_columns + 0.6, 0.55 * len(images) / n_columns + 0.9)
+    )
+    _show_sheet(axes, sheet)
+    if row_labels is not None:
+        height = sheet.shape[0] / len(row_labels)
+        axes.set_yticks((np.arange(len(row_labels)) + 0.5) * height, row_labels)
+    axes.set_title(title)
+    _save(figure, path, note)
+
+
+def save_reconstructions(path, images, reconstructions, note=""):
+    """100 originals on the left, their reconstructions on the right."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.9))
+    for axes, sheet, title in (
+        (left, images, "Test images"),
+        (right, reconstructions, "Reconstructions"),
+    ):
+        _show_sheet(axes, tile(sheet[:100], 10))
+        axes.set_title(title)
+    _save(figure, path, note)
+
+
+def save_codes(path, codes, labels, limit, title, note=""):
+    """Scatter of two-dimensional codes coloured by class, with the class number at each class's median.
+
+    Args:
+        codes: float (N, 2).
+        labels: int (N,), or None to leave the classes out.
+        limit: the axes run from -limit to limit, so that two pictures can be laid side by side.
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 6.4))
+    draw_codes(axes, codes, labels, limit)
+    axes.set_title(title)
+    _save(figure, path, note)
+
+
+def draw_codes(axes, codes, labels, limit):
+    """The scatter of `save_codes` on given axes."""
+    size = 400 / np.sqrt(len(codes)) / 2
+    if labels is None:
+        axes.scatter(codes[:, 0], codes[:, 1], s=size, color=CLASS_COLORS[0], linewidths=0)
+    else:
+        for label in np.unique(labels):
+            own = codes[labels == label]
+            color = CLASS_COLORS[label % len(CLASS_COLORS)]
+            axes.scatter(own[:, 0], own[:, 1], s=size, color=color, linewidths=0, label=str(label))
+            # The member nearest to the median lies on the class even where the class is curved.
+            x, y = own[np.argmin(np.abs(own - np.median(own, axis=0)).sum(axis=1))]
+            box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color}
+            axes.text(x, y, str(label), ha="center", va="center", fontsize=9, bbox=box)
+        axes.legend(title="class", loc="upper right", markerscale=2, fontsize=8)
+    outside = int(np.sum(np.abs(codes).max(axis=1) > limit))
+    if outside:
+        axes.text(
+            0.01, 0.01, f"{outside} of {len(codes)} outside", transform=axes.transAxes, fontsize=8
+        )
+    axes.set(
+        xlim=(-limit, limit), ylim=(-limit, limit), xlabel="$z_1$", ylabel="$z_2$", aspect="equal"
+    )
+    axes.grid(alpha=0.3)
+
+
+def save_curves(path, rows, note=""):
+    """Losses, D's accuracies, reconstruction errors and learning rate against the epoch.
+
+    Args:
+        rows: the rows of history.csv, dicts of floats.
+    """
+    epochs = [row["epoch"] for row in rows]
+    panels = [
+        ("Adversarial losses", ["d_loss", "g_loss"], [2 * np.log(2), np.log(2)]),
+        ("D's accuracy", ["d_accuracy_real", "d_accuracy_fake"], [0.5]),
+        ("Mean squared error per pixel", ["reconstruction_loss", "val_reconstruction_mse"], []),
+        ("Learning rate", ["learning_rate"], []),
+    ]
+    figure, grid = plt.subplots(2, 2, figsize=(10, 6.5), layout="constrained")
+    for axes, (title, names, equilibria) in zip(grid.flat, panels, strict=True):
+        for index, name in enumerate(names):
+            values = [row[name] for row in rows]
+            axes.plot(epochs, values, color=CLASS_COLORS[index], marker=".", label=name)
+        for index, value in enumerate(equilibria):
+            axes.axhline(
+                value, color=CLASS_COLORS[index], linestyle=":", label=f"equilibrium {value:.3f}"
+            )
+        if title == "Learning rate":
+            axes.set_yscale("log")
+        axes.set(title=title, xlabel="epoch")
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    _save(figure, path, note)
+
+
+def tile(images, n_columns):
+    """Images (N, H, W, C) side by side, n_columns in a row: (rows * H, n_columns * W, C)."""
+    images = np.asarray(images)
+    n, height, width, channels = images.shape
+    n_rows = -(-n // n_columns)
+    padding = np.zeros((n_rows * n_columns - n, height, width, channels), images.dtype)
+    grid = np.concatenate([images, padding]).reshape(n_rows, n_columns, height, width, channels)
+    return grid.transpose(0, 2, 1, 3, 4).reshape(n_rows * height, n_columns * width, channels)
+
+
+def _show_sheet(axes, sheet):
+    grey = sheet.shape[2] == 1
+    limit = 255 if sheet.dtype == np.uint8 else 1
+    axes.imshow(sheet[..., 0] if grey else sheet, cmap="gray", vmin=0, vmax=limit)
+    axes.set(xticks=[], yticks=[])
+
+
+def _save(figure, path, note):
+    """Writes a figure; `note` goes below it, so that no picture is read without it."""
+    if note:
+        figure.text(0.5, 0.005, note, ha="center", fontsize=8, color="#bd1f01")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
+    plt.close(figure)

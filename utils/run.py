@@ -1,0 +1,81 @@
+"""The run directory, prepared before TensorFlow is imported so that mistakes are answered at once."""
+
+import dataclasses
+import time
+from importlib import metadata
+from pathlib import Path
+
+from data.image_data import ImageData
+from data.loading import load_data
+from utils.config import Config, read_saved_config
+from utils.errors import UserError
+from utils.files import write_json, write_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A configuration, its data, and the directory where everything lands."""
+
+    config: Config
+    data: ImageData
+    directory: Path
+
+    @property
+    def plots(self):
+        return self.directory / "plots"
+
+    @property
+    def checkpoints(self):
+        return self.directory / "checkpoints"
+
+
+def prepare_run(config):
+    """Loads the data and sets up the run directory.
+
+    Raises:
+        UserError: if the data or the directory cannot be used; nothing has been written then.
+    """
+    data = load_data(config.data, config.data_dir)
+    if config.batch_size > len(data.train_images):
+        raise UserError(
+            f"--batch_size {config.batch_size} is larger than the {len(data.train_images)} "
+            f"training images of {data.name}."
+        )
+    # The data that was found, so that flags.txt repeats the run where `auto` would find other data.
+    config = dataclasses.replace(config, data=data.name)
+    directory = Path(config.run_dir or _default_directory(config))
+    if config.resume:
+        _check_same_data(directory, data)
+    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
+    run = Run(config, data, directory)
+    try:
+        for folder in (run.plots, run.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        packages = ("tensorflow", "keras", "numpy")
+        write_json(
+            directory / "config.json",
+            {
+                "flags": dataclasses.asdict(config),
+                "data": data.describe(),
+                "versions": {name: metadata.version(name) for name in packages},
+            },
+        )
+        write_text(directory / "flags.txt", "\n".join(config.flag_lines()) + "\n")
+    except OSError as error:
+        raise UserError(f"The run directory {directory} cannot be written: {error}.") from None
+    return run
+
+
+def _default_directory(config):
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return f"runs/{config.model}-{config.prior}-z{config.n_z}-{config.data}-{stamp}"
+
+
+def _check_same_data(directory, data):
+    _, saved = read_saved_config(directory)
+    now = data.describe()
+    differing = [name for name in now if name != "source" and saved.get(name) != now[name]]
+    if differing:
+        changes = ", ".join(f"{name} {saved.get(name)} -> {now[name]}" for name in differing)
+        raise UserError(f"The data is not that of the run in {directory}: {changes}.")
