@@ -82,9 +82,7 @@ def _define(field, values):
         float: flags.DEFINE_float,
         str: flags.DEFINE_string,
     }[type(field.default)]
-    define(
-        field.name, field.default, field.metadata["help"], flag_values=values, module_name="main.py"
-    )
+    define(field.name, field.default, field.metadata["help"], flag_values=values, module_name="main.py")
     for alias in field.metadata["aliases"]:
         flags.DEFINE_alias(alias, field.name, flag_values=values, module_name="main.py")
 

@@ -71,9 +71,7 @@ def load_digits(folders, note=""):
 
     embedded = load_embedded()
     small = (embedded.images * (255 / 16)).astype(np.uint8)
-    images = np.stack(
-        [cv2.resize(image, (28, 28), interpolation=cv2.INTER_CUBIC) for image in small]
-    )
+    images = np.stack([cv2.resize(image, (28, 28), interpolation=cv2.INTER_CUBIC) for image in small])
     images, labels = images[..., None], embedded.target.astype(np.uint8)
     test = stratified_choice(labels, len(labels) // 5)
     return ImageData.from_official_split(

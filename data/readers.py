@@ -67,13 +67,10 @@ def read_idx(path, magic):
             found = int.from_bytes(header[:4], "big")
             if found != magic:
                 kind = (
-                    f"{IDX_KINDS[found]}; are the files swapped?"
-                    if found in IDX_KINDS
-                    else "something else."
+                    f"{IDX_KINDS[found]}; are the files swapped?" if found in IDX_KINDS else "something else."
                 )
                 raise UserError(
-                    f"{path} should hold {IDX_KINDS[magic]} (magic {magic}), "
-                    f"but its magic is {found}: {kind}"
+                    f"{path} should hold {IDX_KINDS[magic]} (magic {magic}), but its magic is {found}: {kind}"
                 )
             if len(header) < 4 + 4 * n_dims:
                 raise UserError(f"{path} is truncated: it ends within its header.")
@@ -96,9 +93,7 @@ def read_npz(path):
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_NPZ_BYTES:
-                raise UserError(
-                    f"{path} is damaged: it would unpack to more than {MAX_NPZ_BYTES} bytes."
-                )
+                raise UserError(f"{path} is damaged: it would unpack to more than {MAX_NPZ_BYTES} bytes.")
         with np.load(path, allow_pickle=False) as archive:
             for name in ("x_train", "y_train", "x_test", "y_test"):
                 if name not in archive.files:
@@ -112,8 +107,7 @@ def read_npz(path):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
             raise UserError(
-                f"{path}: x_{split} should be uint8 (N, 28, 28), "
-                f"but is {images.dtype} {images.shape}."
+                f"{path}: x_{split} should be uint8 (N, 28, 28), but is {images.dtype} {images.shape}."
             )
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
             raise UserError(
@@ -169,7 +163,5 @@ def checked(images, labels, where, n_classes=10):
     if len(labels) == 0:
         raise UserError(f"{where}: no images.")
     if labels.min() < 0 or labels.max() >= n_classes:
-        raise UserError(
-            f"{where}: labels from {labels.min()} to {labels.max()}, not 0 to {n_classes - 1}."
-        )
+        raise UserError(f"{where}: labels from {labels.min()} to {labels.max()}, not 0 to {n_classes - 1}.")
     return np.asarray(images, np.uint8), labels.astype(np.uint8)

@@ -60,17 +60,13 @@ class AdversarialAutoencoder(keras.Model):
 
         def network(index, name, in_shape, out_shape, activation=None):
             kernel_seed = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-            return DenseNetwork(
-                in_shape, out_shape, n_hidden, keep_prob, activation, kernel_seed, name=name
-            )
+            return DenseNetwork(in_shape, out_shape, n_hidden, keep_prob, activation, kernel_seed, name=name)
 
         self.encoder = network(0, "encoder", self.image_shape, (n_z,))
         self.decoder = network(1, "decoder", (n_z,), self.image_shape, "sigmoid")
         self.discriminator = network(2, "discriminator", self.discriminator_shape, (1,))
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.
-        self.step = self.add_weight(
-            name="step", dtype="int64", initializer="zeros", trainable=False
-        )
+        self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
         self.train_trackers = [
             keras.metrics.Mean(name=name)
             for name in (
@@ -137,9 +133,7 @@ class AdversarialAutoencoder(keras.Model):
         )
         noised = images
         if self.noise_std > 0:
-            noised += tf.random.stateless_normal(
-                tf.shape(images), noise_seed, stddev=self.noise_std
-            )
+            noised += tf.random.stateless_normal(tf.shape(images), noise_seed, stddev=self.noise_std)
 
         # AE: the reconstruction of the clean image trains encoder and decoder.
         with tf.GradientTape() as tape:

@@ -23,9 +23,7 @@ class DenseNetwork(keras.layers.Layer):
         seed: int that the initial kernels depend on.
     """
 
-    def __init__(
-        self, in_shape, out_shape, n_hidden, keep_prob=1.0, activation=None, seed=0, **kwargs
-    ):
+    def __init__(self, in_shape, out_shape, n_hidden, keep_prob=1.0, activation=None, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.in_shape = tuple(in_shape)
         self.out_shape = tuple(out_shape)

@@ -47,9 +47,7 @@ class History(keras.callbacks.Callback):
         self.rows = read_history(path)[:first_epoch] if path.exists() else []
 
     def on_epoch_end(self, epoch, logs=None):
-        self.rows.append(
-            {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
-        )
+        self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
         text = io.StringIO()
         writer = csv.DictWriter(text, self.rows[0].keys(), lineterminator="\n")
         writer.writeheader()

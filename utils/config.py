@@ -30,9 +30,7 @@ class Config:
         "Folder with the data files. By default $AAE_DATA_DIR, then datasets/, ~/.keras/datasets "
         "and ~/tensorflow_datasets are searched.",
     )
-    n_hidden: int = _flag(
-        1000, "Units per hidden layer.", aliases=("super_n_hidden", "semi_n_hidden")
-    )
+    n_hidden: int = _flag(1000, "Units per hidden layer.", aliases=("super_n_hidden", "semi_n_hidden"))
     n_epoch: int = _flag(100, "Epochs to train.")
     batch_size: int = _flag(128, "Images per update.")
     keep_prob: float = _flag(0.9, "Share of hidden units that dropout keeps, in (0, 1].")
@@ -59,9 +57,7 @@ class Config:
         for name in ("lr_start", "lr_mid", "lr_end"):
             rate = getattr(self, name)
             _require(0 < rate < float("inf"), f"--{name} must be positive.", self, name)
-        _require(
-            0 < self.keep_prob <= 1, "--keep_prob must be above 0, at most 1.", self, "keep_prob"
-        )
+        _require(0 < self.keep_prob <= 1, "--keep_prob must be above 0, at most 1.", self, "keep_prob")
         _require(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647.", self, "seed")
         if self.prior in PLANAR_PRIORS and self.n_z % 2:
             raise UserError(f"--prior {self.prior} needs an even --n_z, got {self.n_z}.")

@@ -21,9 +21,7 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
         row_labels: one text per row, or None.
     """
     sheet = tile(images, n_columns)
-    figure, axes = plt.subplots(
-        figsize=(0.55 * n_columns + 0.6, 0.55 * len(images) / n_columns + 0.9)
-    )
+    figure, axes = plt.subplots(figsize=(0.55 * n_columns + 0.6, 0.55 * len(images) / n_columns + 0.9))
     _show_sheet(axes, sheet)
     if row_labels is not None:
         height = sheet.shape[0] / len(row_labels)
@@ -75,12 +73,8 @@ def draw_codes(axes, codes, labels, limit):
         axes.legend(title="class", loc="upper right", markerscale=2, fontsize=8)
     outside = int(np.sum(np.abs(codes).max(axis=1) > limit))
     if outside:
-        axes.text(
-            0.01, 0.01, f"{outside} of {len(codes)} outside", transform=axes.transAxes, fontsize=8
-        )
-    axes.set(
-        xlim=(-limit, limit), ylim=(-limit, limit), xlabel="$z_1$", ylabel="$z_2$", aspect="equal"
-    )
+        axes.text(0.01, 0.01, f"{outside} of {len(codes)} outside", transform=axes.transAxes, fontsize=8)
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     axes.grid(alpha=0.3)
 
 
@@ -103,9 +97,7 @@ def save_curves(path, rows, note=""):
             values = [row[name] for row in rows]
             axes.plot(epochs, values, color=CLASS_COLORS[index], marker=".", label=name)
         for index, value in enumerate(equilibria):
-            axes.axhline(
-                value, color=CLASS_COLORS[index], linestyle=":", label=f"equilibrium {value:.3f}"
-            )
+            axes.axhline(value, color=CLASS_COLORS[index], linestyle=":", label=f"equilibrium {value:.3f}")
         if title == "Learning rate":
             axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch")
