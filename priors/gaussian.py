@@ -62,6 +62,6 @@ class Gaussian(Prior):
         directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         sectors = outside[None, :, None] * directions[:, None, :]
         # Label 0: across its disc.
-        across = np.linspace(-self._disc_radius, self._disc_radius, n)
+        across = self._disc_radius * (2 * levels - 1)
         disc = np.stack([across, np.zeros(n)], axis=1)
         return np.concatenate([disc[None], sectors]).astype(np.float32)

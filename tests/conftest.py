@@ -1,0 +1,39 @@
+"""Shared by all tests: the project on the path, a small model, a small data set."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+needs_mnist = pytest.mark.skipif(
+    not os.environ.get("AAE_DATA_DIR"), reason="AAE_DATA_DIR does not name a folder with MNIST"
+)
+
+
+@pytest.fixture
+def make_model():
+    """Builds a small compiled supervised model; keyword arguments replace the small defaults."""
+
+    def make(prior="gaussian_mixture", n_z=2, **kwargs):
+        from models.fused_adam import FusedAdam
+        from models.supervised_aae import SupervisedAAE
+
+        arguments = {"image_shape": (8, 8, 1), "n_classes": 10, "n_hidden": 16, **kwargs}
+        model = SupervisedAAE(prior=prior, n_z=n_z, **arguments)
+        model.compile(*(FusedAdam(1e-3) for _ in range(3)), jit_compile=False)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def batch():
+    """40 random images uint8 (40, 8, 8, 1) with every label four times, uint8 (40,)."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    return images, np.tile(np.arange(10, dtype=np.uint8), 4)

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from data.image_data import ImageData
+from utils import evaluation
+
+
+def test_sliced_wasserstein_is_the_mean_over_projections():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(500, 3)), rng.normal(size=(500, 3)) * 2 + 1
+    directions = np.random.default_rng(4).normal(size=(evaluation.N_PROJECTIONS, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    expected = np.mean([stats.wasserstein_distance(a @ d, b @ d) for d in directions])
+    assert evaluation.sliced_wasserstein(a, b, seed=4) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sliced_wasserstein_of_a_shift_in_the_plane():
+    # The mean of |cos| over directions is 2 / pi.
+    a = np.random.default_rng(0).normal(size=(1000, 2))
+    distance = evaluation.sliced_wasserstein(a, a + [3.0, 0.0], seed=0)
+    assert distance == pytest.approx(3 * 2 / np.pi, rel=0.1)
+
+
+def test_reconstruction_mse_is_the_mean_over_all_images_and_pixels(make_model, monkeypatch):
+    model = make_model()
+    images = np.random.default_rng(0).integers(0, 256, (2500, 8, 8, 1), np.uint8)
+    codes = model.encode(images)
+    expected = np.mean((model.decode(codes).astype(np.float64) - images / 255.0) ** 2)
+    assert evaluation.reconstruction_mse(model, images, codes) == pytest.approx(expected, rel=1e-4)
+
+
+def test_perfect_codes_get_perfect_figures(make_model):
+    """Codes drawn from the prior itself score its ceiling, at a distance near the floor."""
+    model = make_model("gaussian_mixture")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3000, 8, 8, 1), np.uint8)
+    labels = (np.arange(3000) % 10).astype(np.uint8)
+    data = ImageData("noise", "", images, labels, images, labels, images, labels)
+    codes = model.prior.sample(3000, [9, 9], labels).numpy()
+    metrics = evaluation.evaluate(model, data, codes)
+    assert metrics["test_component_accuracy"] == pytest.approx(
+        metrics["component_accuracy_ceiling"], abs=0.01
+    )
+    assert metrics["prior_distance"] < 2 * metrics["prior_distance_floor"]
+    assert metrics["prior_distance_given_labels"] < 2 * metrics["prior_distance_floor"]
+    # Codes that ignore the prior do not.
+    metrics = evaluation.evaluate(model, data, rng.normal(size=(3000, 2)).astype(np.float32))
+    assert metrics["test_component_accuracy"] < 0.3
+    assert metrics["prior_distance"] > 4 * metrics["prior_distance_floor"]

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from utils import plots
+from utils.files import atomic_path, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tile_puts_images_in_rows():
+    images = np.arange(5)[:, None, None, None] * np.ones((5, 2, 3, 1))
+    sheet = plots.tile(images, 3)
+    assert sheet.shape == (4, 9, 1)
+    np.testing.assert_array_equal(sheet[::2, ::3, 0], [[0, 1, 2], [3, 4, 0]])
+
+
+def test_codes_outside_the_axes_are_counted():
+    figure, axes = plots.plt.subplots()
+    plots.draw_codes(axes, np.array([[0.0, 0.0], [5.0, 0.0]]), np.array([0, 1]), limit=2.0)
+    assert "1 of 2 outside" in [text.get_text() for text in axes.texts]
+    assert axes.get_xlim() == axes.get_ylim() == (-2.0, 2.0)
+    plots.plt.close(figure)

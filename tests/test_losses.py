@@ -1,0 +1,37 @@
+import numpy as np
+
+from models import losses
+
+RNG = np.random.default_rng(0)
+REAL, FAKE = RNG.normal(size=(2, 64, 1)).astype(np.float32) * 3
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def test_reconstruction_loss_is_the_mean_over_batch_and_pixels():
+    images, reconstructions = RNG.random((2, 6, 8, 8, 1)).astype(np.float32)
+    expected = sum(((a - b) ** 2).sum() for a, b in zip(images, reconstructions, strict=True)) / (6 * 64)
+    np.testing.assert_allclose(losses.reconstruction_loss(images, reconstructions), expected, rtol=1e-5)
+
+
+def test_discriminator_loss_is_the_sum_of_two_means():
+    expected = -np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean()
+    np.testing.assert_allclose(losses.discriminator_loss(REAL, FAKE), expected, rtol=1e-5)
+
+
+def test_generator_loss_is_the_non_saturating_one():
+    np.testing.assert_allclose(losses.generator_loss(FAKE), -np.log(sigmoid(FAKE)).mean(), rtol=1e-5)
+
+
+def test_undecided_discriminator_gives_the_equilibrium_figures():
+    zeros = np.zeros((4, 1), np.float32)
+    np.testing.assert_allclose(losses.discriminator_loss(zeros, zeros), 1.386, atol=1e-3)
+    np.testing.assert_allclose(losses.generator_loss(zeros), 0.693, atol=1e-3)
+
+
+def test_losses_stay_finite_for_certain_discriminators():
+    certain = np.full((4, 1), 1e4, np.float32)
+    assert np.isfinite(losses.discriminator_loss(-certain, certain))
+    assert np.isfinite(losses.generator_loss(-certain))
