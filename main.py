@@ -27,8 +27,7 @@ def main(argv):
         from utils.run import prepare_run
 
         run = prepare_run(config)
-        # TensorFlow is imported from here on.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        start_tensorflow()
         from utils.training import train_and_evaluate
 
         train_and_evaluate(run)
@@ -39,6 +38,26 @@ def main(argv):
         print("\nmain.py: interrupted.", file=sys.stderr)
         return 130
     return 0
+
+
+def start_tensorflow():
+    """Imports TensorFlow without the notices that it writes to the terminal before any log level holds.
+
+    They go past Python's sys.stderr, so the file descriptor is redirected; errors of the import are
+    Python exceptions and still show.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def read_config(argv):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from models import MODELS
 from models.dense_network import DenseNetwork
+from models.fused_adam import FusedAdam
 from models.losses import discriminator_loss, generator_loss, reconstruction_loss
 from priors import PRIORS
 from utils import registry
@@ -98,17 +99,17 @@ class AdversarialAutoencoder(keras.Model):
 
     # Training.
 
-    def compile(self, ae_optimizer, d_optimizer, g_optimizer, **kwargs):
-        """Takes one optimizer per phase and builds each on the variables that its phase trains."""
+    def compile(self, ae_optimizer=None, d_optimizer=None, g_optimizer=None, jit_compile=False, **kwargs):
+        """Takes one optimizer per phase, by default the seed's Adam with D at a fifth of the rate."""
         # Without optimizer=None, Keras would add an RMSprop that trains nothing.
-        super().compile(optimizer=None, **kwargs)
-        self.ae_optimizer = ae_optimizer
-        self.d_optimizer = d_optimizer
-        self.g_optimizer = g_optimizer
+        super().compile(optimizer=None, jit_compile=jit_compile, **kwargs)
+        self.ae_optimizer = ae_optimizer or FusedAdam(1e-3, epsilon=1e-8)
+        self.d_optimizer = d_optimizer or FusedAdam(1e-3 * D_RATE_SHARE, epsilon=1e-8)
+        self.g_optimizer = g_optimizer or FusedAdam(1e-3, epsilon=1e-8)
         # Keras silently skips optimizers that are not built when it saves or loads a model.
-        ae_optimizer.build(self.autoencoder_variables)
-        d_optimizer.build(self.discriminator.trainable_variables)
-        g_optimizer.build(self.encoder.trainable_variables)
+        self.ae_optimizer.build(self.autoencoder_variables)
+        self.d_optimizer.build(self.discriminator.trainable_variables)
+        self.g_optimizer.build(self.encoder.trainable_variables)
 
     def set_learning_rate(self, rate):
         """Sets the rate of the autoencoder and of G, and D's to a fifth of it."""

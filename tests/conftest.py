@@ -21,12 +21,11 @@ def make_model():
     """Builds a small compiled supervised model; keyword arguments replace the small defaults."""
 
     def make(prior="gaussian_mixture", n_z=2, **kwargs):
-        from models.fused_adam import FusedAdam
         from models.supervised_aae import SupervisedAAE
 
         arguments = {"image_shape": (8, 8, 1), "n_classes": 10, "n_hidden": 16, **kwargs}
         model = SupervisedAAE(prior=prior, n_z=n_z, **arguments)
-        model.compile(*(FusedAdam(1e-3) for _ in range(3)), jit_compile=False)
+        model.compile()
         return model
 
     return make

@@ -18,7 +18,7 @@ def test_sliced_wasserstein_is_the_mean_over_projections():
 def test_sliced_wasserstein_of_a_shift_in_the_plane():
     # The mean of |cos| over directions is 2 / pi.
     a = np.random.default_rng(0).normal(size=(1000, 2))
-    distance = evaluation.sliced_wasserstein(a, a + [3.0, 0.0], seed=0)
+    distance = evaluation.sliced_wasserstein(a, a + np.array([3.0, 0.0]), seed=0)
     assert distance == pytest.approx(3 * 2 / np.pi, rel=0.1)
 
 

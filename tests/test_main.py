@@ -159,6 +159,12 @@ def test_mnist_from_the_shell(tmp_path):
     # Chance is 0.1.
     assert metrics["test_component_accuracy"] > 0.4
 
+    # A fresh process needs to know nothing but where the run is.
+    script = f"from models import load_model; print(load_model({str(tmp_path / 'run')!r}).generate(2).shape)"
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout == "(2, 28, 28, 1)\n", result.stderr[-2000:]
+
 
 @pytest.mark.slow
 @needs_mnist

@@ -7,14 +7,12 @@ import numpy as np
 
 from data.pipeline import evaluation_batches, training_batches
 from models import MODELS, load_model
-from models.fused_adam import FusedAdam
 from utils import callbacks, plots, registry
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.files import write_json
 
 NOISE_STD = 0.3  # first seed and paper
-ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}  # first seed
 N_SAMPLES = 100
 MANIFOLD_SIDE = 20
 
@@ -104,7 +102,7 @@ def build_model(config, data):
         noise_std=NOISE_STD if config.noised else 0.0,
         seed=config.seed,
     )
-    model.compile(*(FusedAdam(config.lr_start, **ADAM) for _ in range(3)), jit_compile=False)
+    model.compile()  # the schedule sets the learning rates
     return model
 
 
