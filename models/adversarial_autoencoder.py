@@ -99,10 +99,10 @@ class AdversarialAutoencoder(keras.Model):
 
     # Training.
 
-    def compile(self, ae_optimizer=None, d_optimizer=None, g_optimizer=None, jit_compile=False, **kwargs):
+    def compile(self, ae_optimizer=None, d_optimizer=None, g_optimizer=None, **kwargs):
         """Takes one optimizer per phase, by default the seed's Adam with D at a fifth of the rate."""
-        # Without optimizer=None, Keras would add an RMSprop that trains nothing.
-        super().compile(optimizer=None, jit_compile=jit_compile, **kwargs)
+        # Without optimizer=None, Keras would add an RMSprop that trains nothing. XLA is slower on a CPU.
+        super().compile(optimizer=None, jit_compile=False, **kwargs)
         self.ae_optimizer = ae_optimizer or FusedAdam(1e-3, epsilon=1e-8)
         self.d_optimizer = d_optimizer or FusedAdam(1e-3 * D_RATE_SHARE, epsilon=1e-8)
         self.g_optimizer = g_optimizer or FusedAdam(1e-3, epsilon=1e-8)
@@ -119,6 +119,7 @@ class AdversarialAutoencoder(keras.Model):
 
     @property
     def autoencoder_variables(self):
+        """What the AE phase trains, in the order of its optimizer's state."""
         return self.encoder.trainable_variables + self.decoder.trainable_variables
 
     def train_step(self, data):
@@ -204,7 +205,7 @@ class AdversarialAutoencoder(keras.Model):
     def _step_function(self, step, trackers, steps_per_execution):
         """The one outer `tf.function`: runs `step` on the iterator's next batches, on every replica."""
 
-        @tf.function(jit_compile=self.jit_compile)
+        @tf.function
         def step_function(iterator):
             for _ in tf.range(steps_per_execution):
                 self.distribute_strategy.run(step, args=(next(iterator),))

@@ -11,6 +11,7 @@ from utils.files import atomic_path
 # Ten colours that stay apart for readers with any colour vision (Petroff 2021).
 CLASS_COLORS = matplotlib.color_sequences["petroff10"]
 DPI = 110
+CELL = 0.42  # inches per image of a sheet
 
 
 def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
@@ -21,7 +22,7 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
         row_labels: one text per row, or None.
     """
     sheet = tile(images, n_columns)
-    figure, axes = plt.subplots(figsize=(0.55 * n_columns + 0.6, 0.55 * len(images) / n_columns + 0.9))
+    figure, axes = plt.subplots(figsize=(CELL * n_columns + 0.6, CELL * len(images) / n_columns + 0.9))
     _show_sheet(axes, sheet)
     if row_labels is not None:
         height = sheet.shape[0] / len(row_labels)
@@ -32,7 +33,7 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
 
 def save_reconstructions(path, images, reconstructions, note=""):
     """100 originals on the left, their reconstructions on the right."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.9))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(20 * CELL + 1, 10 * CELL + 0.6))
     for axes, sheet, title in (
         (left, images, "Test images"),
         (right, reconstructions, "Reconstructions"),
@@ -128,5 +129,5 @@ def _save(figure, path, note):
     if note:
         figure.text(0.5, 0.005, note, ha="center", fontsize=8, color="#bd1f01")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
+        figure.savefig(temporary, dpi=DPI, bbox_inches="tight", pil_kwargs={"optimize": True})
     plt.close(figure)
