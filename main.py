@@ -77,7 +77,7 @@ def read_config(argv):
             print(values.get_help())
             return None
         stray = values([argv[0], *words])[1:]
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:
         raise UserError(" ".join(str(error).split())) from None
     if stray:
         raise UserError(f"{stray[0]!r} is not a flag; flags begin with --.")
@@ -88,6 +88,8 @@ def read_config(argv):
     given["data_dir"] = given["data_dir"] or os.environ.get("AAE_DATA_DIR", "")
     config = Config(**given)
     if config.resume:
+        if not config.run_dir:
+            raise UserError("--resume needs the --run_dir of the run to go on with.")
         named = {name for name in given if values[name].present}
         config = _resumed(config, named)
     config.validate()

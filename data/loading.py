@@ -105,7 +105,7 @@ def _load_official(name, folders, find):
 
 def _find_mnist(folder):
     for place in (folder / "mnist", folder):
-        if "fashion" in place.resolve().name:
+        if _is_fashion(place):
             continue
         files = readers.find_idx_files(place)
         if files:
@@ -118,10 +118,15 @@ def _find_mnist(folder):
 def _find_fashion_mnist(folder):
     # Its files have the same names as MNIST's: only the folder tells them apart.
     for place in (folder / "fashion_mnist", folder / "fashion-mnist", folder):
-        files = readers.find_idx_files(place) if "fashion" in place.resolve().name else {}
+        files = readers.find_idx_files(place) if _is_fashion(place) else {}
         if files:
             return _read_idx_folder(place, files)
     return None
+
+
+def _is_fashion(folder):
+    # FashionMNIST/raw is what torchvision leaves.
+    return any("fashion" in part.lower() for part in folder.resolve().parts[-2:])
 
 
 def _read_idx_folder(place, files):
@@ -137,8 +142,9 @@ def _find_cifar10(folder):
     for place in (folder, folder / binaries, folder / "cifar10", folder / "cifar10" / binaries):
         train = sorted(place.glob("data_batch_[1-5].bin"))
         test = place / "test_batch.bin"
-        if train and not test.is_file():
-            raise UserError(f"{place} holds training batches of CIFAR-10 but no test_batch.bin.")
+        if bool(train) != test.is_file():
+            missing = "test_batch.bin" if train else "data_batch_*.bin"
+            raise UserError(f"{place} holds only a part of CIFAR-10: {missing} missing.")
         if train:
             return str(place), readers.read_cifar_files(train), readers.read_cifar_files([test])
     return None

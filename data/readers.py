@@ -18,7 +18,7 @@ IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers: uint8 data with 3 and with
 IDX_KINDS = {IDX_IMAGES: "images", IDX_LABELS: "labels"}
 MAX_IMAGES = 1_000_000  # a header that claims more is damaged
 CIFAR_RECORD = 1 + 32 * 32 * 3  # label, then red, green and blue planes
-MAX_NPZ_BYTES = 2**30
+MAX_BYTES = 2**30  # of one file, unpacked
 
 
 def find_idx_files(folder):
@@ -75,7 +75,7 @@ def read_idx(path, magic):
             if len(header) < 4 + 4 * n_dims:
                 raise UserError(f"{path} is truncated: it ends within its header.")
             shape = struct.unpack(f">{n_dims}I", header[4:])
-            if shape[0] > MAX_IMAGES or math.prod(shape[1:]) > 2**16:
+            if shape[0] > MAX_IMAGES or math.prod(shape) > MAX_BYTES:
                 raise UserError(f"{path} is damaged: its header claims data of shape {shape}.")
             size = math.prod(shape)
             content = file.read(size + 1)
@@ -92,14 +92,25 @@ def read_npz(path):
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MAX_NPZ_BYTES:
-                raise UserError(f"{path} is damaged: it would unpack to more than {MAX_NPZ_BYTES} bytes.")
+            if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
+                raise UserError(f"{path} is damaged: it would unpack to more than {MAX_BYTES} bytes.")
         with np.load(path, allow_pickle=False) as archive:
             for name in ("x_train", "y_train", "x_test", "y_test"):
                 if name not in archive.files:
                     raise UserError(f"{path} holds no array {name}.")
                 arrays[name] = archive[name]
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+                if not isinstance(arrays[name], np.ndarray):
+                    raise UserError(f"{path}: {name} is not an array.")
+    # RuntimeError: an encrypted member, or a compression that zipfile does not know.
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        MemoryError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read (pickled objects are refused): {reason}") from None
     splits = []
@@ -132,10 +143,11 @@ def read_cifar_files(paths):
                 f"{path} is truncated or no CIFAR-10 batch: its {len(content)} bytes are no "
                 f"multiple of {CIFAR_RECORD}."
             )
-        parts.append(np.frombuffer(content, np.uint8).reshape(-1, CIFAR_RECORD))
-    records = np.concatenate(parts)
-    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return checked(np.ascontiguousarray(images), records[:, 0], paths[0].parent)
+        records = np.frombuffer(content, np.uint8).reshape(-1, CIFAR_RECORD)
+        images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        parts.append(checked(images, records[:, 0], path))
+    images, labels = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def read_tfds(folder, name):
@@ -147,7 +159,12 @@ def read_tfds(folder, name):
         builder = tfds.builder_from_directory(folder)
         for split in ("train", "test"):
             batch = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-            splits.append(checked(batch["image"], batch["label"], f"{folder} ({split})"))
+            images, labels = batch["image"], batch["label"]
+            if images.dtype != np.uint8 or images.ndim != 4:
+                raise UserError(
+                    f"{folder}: images are {images.dtype} {images.shape}, not uint8 (N, H, W, C)."
+                )
+            splits.append(checked(images, labels, f"{folder} ({split})"))
     except UserError:
         raise
     except Exception as error:  # whatever TFDS and its formats raise on damaged files

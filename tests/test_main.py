@@ -95,6 +95,13 @@ def test_resume_equals_the_uninterrupted_run(tmp_path):
         np.testing.assert_array_equal(a, b)
     whole, parts = ((tmp_path / name / "history.csv").read_text() for name in ("whole", "parts"))
     assert whole == parts
+    # A run that was killed after its last epoch still gets its pictures; epochs cannot be taken back.
+    (tmp_path / "parts" / "metrics.json").unlink()
+    assert run(tmp_path / "parts", "--resume") == 0
+    figures = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "parts")]
+    for name in ("test_reconstruction_mse", "prior_distance", "test_component_accuracy"):
+        assert figures[0][name] == figures[1][name]
+    assert run(tmp_path / "parts", "--resume", "--n_epoch", "2") == 2
 
 
 def test_tensorboard_shows_scalars_pictures_and_histograms(tmp_path):

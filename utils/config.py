@@ -65,8 +65,6 @@ class Config:
             raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
         if self.PARR:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
-        if self.resume and not self.run_dir:
-            raise UserError("--resume needs the --run_dir of the run to go on with.")
 
     def learning_rate(self, epoch):
         """Learning rate of the autoencoder and of G in an epoch (from 0): the seed's steps."""
@@ -99,6 +97,12 @@ def read_saved_config(run_dir):
     path = run_dir / "config.json"
     try:
         saved = json.loads(path.read_text())
+        for field in dataclasses.fields(Config):
+            value, kind = saved["flags"][field.name], type(field.default)
+            if type(value) is not kind:
+                raise TypeError(f"{field.name} is {value!r}, not of type {kind.__name__}")
+        if not isinstance(saved["data"], dict):
+            raise TypeError("data is no object")
         return Config(**saved["flags"]), saved["data"]
     except FileNotFoundError:
         raise UserError(f"{run_dir} holds no run to resume: config.json is missing.") from None

@@ -36,6 +36,8 @@ def prepare_run(config):
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
     data = load_data(config.data, config.data_dir)
+    if config.resume:
+        data = _same_data(Path(config.run_dir), data)
     if config.batch_size > len(data.train_images):
         raise UserError(
             f"--batch_size {config.batch_size} is larger than the {len(data.train_images)} "
@@ -44,9 +46,7 @@ def prepare_run(config):
     # The data that was found, so that flags.txt repeats the run where `auto` would find other data.
     config = dataclasses.replace(config, data=data.name)
     directory = Path(config.run_dir or _default_directory(config))
-    if config.resume:
-        _check_same_data(directory, data)
-    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if not config.resume and directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
     run = Run(config, data, directory)
     try:
@@ -72,10 +72,14 @@ def _default_directory(config):
     return f"runs/{config.model}-{config.prior}-z{config.n_z}-{config.data}-{stamp}"
 
 
-def _check_same_data(directory, data):
+def _same_data(directory, data):
+    """The data, with the note that the run began with, if it is the data of the run to resume."""
     _, saved = read_saved_config(directory)
     now = data.describe()
-    differing = [name for name in now if name != "source" and saved.get(name) != now[name]]
-    if differing:
-        changes = ", ".join(f"{name} {saved.get(name)} -> {now[name]}" for name in differing)
-        raise UserError(f"The data is not that of the run in {directory}: {changes}.")
+    compared = [name for name in now if name not in ("source", "note")]
+    changes = [
+        f"{name} {saved.get(name)} -> {now[name]}" for name in compared if saved.get(name) != now[name]
+    ]
+    if changes:
+        raise UserError(f"The data is not that of the run in {directory}: {', '.join(changes)}.")
+    return dataclasses.replace(data, note=str(saved.get("note", "")))

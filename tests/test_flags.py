@@ -1,0 +1,574 @@
+import dataclasses
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import main
+from data import DATASETS
+from models import MODELS
+from priors import PLANAR_PRIORS, PRIORS
+from utils.config import Config
+from utils.errors import UserError
+from utils.files import write_json
+from utils.run import prepare_run
+
+FLAGS = [field.name for field in dataclasses.fields(Config)]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Every test starts in an empty folder, without a data folder in the environment."""
+    monkeypatch.delenv("AAE_DATA_DIR", raising=False)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def read(line):
+    """Reads a command line, given as one string."""
+    return main.read_config(["main.py", *shlex.split(line)])
+
+
+def refusal(line):
+    """The one line with which a command line is refused."""
+    with pytest.raises(UserError) as caught:
+        read(line)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+# Reading
+
+
+def test_defaults():
+    config = read("")
+    assert config == Config()
+    assert (config.model, config.prior, config.data) == ("supervised", "gaussian", "auto")
+    assert (config.n_z, config.n_hidden, config.n_epoch, config.batch_size) == (20, 1000, 100, 128)
+    assert (config.lr_start, config.lr_mid, config.lr_end) == (1e-3, 1e-4, 1e-4)
+    assert (config.keep_prob, config.num_samples, config.seed) == (0.9, 5000, 0)
+    assert (config.PMLR, config.PARR, config.noised, config.resume) == (False, False, True, False)
+
+
+def test_every_flag_arrives():
+    changed = Config(
+        prior="swiss_roll",
+        n_z=2,
+        PMLR=True,
+        data="digits",
+        data_dir="some where",
+        n_hidden=7,
+        n_epoch=8,
+        batch_size=9,
+        keep_prob=1.0,
+        lr_start=0.1,
+        lr_mid=0.2,
+        lr_end=3e-5,
+        noised=False,
+        num_samples=10,
+        seed=11,
+        run_dir="there",
+    )
+    values = dataclasses.asdict(changed)
+    del values["resume"]  # needs a run
+    words = [f"--{name}={value}" for name, value in values.items()]
+    assert main.read_config(["main.py", *words]) == changed
+    words = [part for name, value in values.items() for part in (f"--{name}", str(value))]
+    assert main.read_config(["main.py", *words]) == changed
+
+
+TRUE = "--PMLR, --PMLR True, --PMLR=true, --PMLR yes, --PMLR=on, --PMLR 1, --PMLR=TRUE, -PMLR y"
+FALSE = "--noPMLR, --PMLR False, --PMLR=false, --PMLR no, --PMLR=Off, --PMLR 0, -PMLR n"
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        *((words, True) for words in TRUE.split(", ")),
+        *((words, False) for words in FALSE.split(", ")),
+    ],
+)
+@pytest.mark.parametrize("line", ["{} --n_z 2", "--n_z 2 {}", "--n_z=2 --PMLR {} --seed 3"])
+def test_booleans(words, value, line):
+    # The last spelling counts, and the flags around it are read.
+    config = read(line.format(words))
+    assert config.PMLR is value
+    assert config.n_z == 2
+    assert config.seed == (3 if "seed" in line else 0)
+
+
+def test_a_boolean_flag_that_is_true_by_default():
+    assert read("--noised False").noised is False
+    assert read("--nonoised").noised is False
+
+
+@pytest.mark.parametrize("words", ["--PMLR maybe", "--PMLR=2", "--PMLR=", "--PMLR False True"])
+def test_what_is_no_boolean_is_refused(words):
+    assert refusal(f"{words} --n_z 2")
+
+
+@pytest.mark.parametrize("alias", ["super_n_hidden", "semi_n_hidden", "n_hidden"])
+def test_aliases_of_n_hidden(alias):
+    assert read(f"--{alias} 3000").n_hidden == 3000
+    assert read(f"--{alias}=30 --n_z 4").n_hidden == 30
+
+
+@pytest.mark.parametrize(
+    ("line", "mentioned"),
+    [
+        ("--prior gaussian stray", "'stray'"),
+        ("train --n_z 4", "'train'"),
+        ("-- --n_z", "'--n_z'"),
+        ("--priorr gaussian", "prior"),
+        ("--n_zz 2", "n_z"),
+        ("--n_z two", "n_z"),
+        ("--n_z 2.5", "n_z"),
+        ("--n_z", "n_z"),
+        ("--lr_start fast", "lr_start"),
+        ("--flagfile=absent.flags", "absent.flags"),
+        ("--flagfile", "flagfile"),
+    ],
+)
+def test_what_cannot_be_read_is_named(line, mentioned):
+    assert mentioned in refusal(line)
+
+
+def test_an_unknown_flag_suggests_the_close_one():
+    message = refusal("--priorr gaussian")
+    assert "priorr" in message
+    # Apart from the wrong word itself.
+    assert "prior" in message.replace("priorr", "")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "closest", "choices"),
+    [
+        ("prior", "swissroll", "swiss_roll", PRIORS),
+        ("prior", "gausian", "gaussian", PRIORS),
+        ("model", "supervized", "supervised", MODELS),
+        ("data", "minst", "mnist", DATASETS),
+        ("data", "Fashion", "fashion_mnist", DATASETS),
+    ],
+)
+def test_an_unknown_choice_names_the_closest_and_all(flag, value, closest, choices):
+    message = refusal(f"--{flag} {value}")
+    assert f"--{flag}" in message
+    assert f"did you mean {closest!r}" in message
+    assert all(choice in message for choice in choices)
+
+
+def test_a_choice_like_no_other_gets_no_suggestion():
+    message = refusal("--data xyz")
+    assert "did you mean" not in message
+    assert all(choice in message for choice in DATASETS)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "name"),
+    [
+        ("data", "MNIST", "mnist"),
+        ("data", "CIFAR_10", "cifar10"),
+        ("data", "cifar-10", "cifar10"),
+        ("data", "CIFAR10", "cifar10"),
+        ("data", "Fashion-MNIST", "fashion_mnist"),
+        ("prior", "Swiss-Roll", "swiss_roll"),
+        ("model", "Supervised", "supervised"),
+    ],
+)
+def test_spellings_of_names(flag, value, name):
+    assert getattr(read(f"--{flag} {value}"), flag) == name
+
+
+def test_the_data_dir_of_the_environment_is_the_default(monkeypatch):
+    monkeypatch.setenv("AAE_DATA_DIR", "from_environment")
+    assert read("").data_dir == "from_environment"
+    assert read("--data_dir named").data_dir == "named"
+
+
+# Flag files
+
+
+@pytest.fixture
+def flagfile(empty_folder):
+    """Writes a flag file and returns its name."""
+
+    def write(text):
+        (empty_folder / "some.flags").write_text(text)
+        return "some.flags"
+
+    return write
+
+
+@pytest.mark.parametrize("option", ["--flagfile=", "--flagfile "])
+def test_flagfile(flagfile, option):
+    lines = ("# A comment.", "", "--n_z=2", "--PMLR True", "--noised False", "--lr_start 0.01")
+    name = flagfile("\n".join(lines))
+    assert read(option + name) == Config(n_z=2, PMLR=True, noised=False, lr_start=0.01)
+
+
+def test_the_later_of_flag_file_and_flag_counts(flagfile):
+    name = flagfile("--n_z 4\n--PMLR False\n")
+    assert read(f"--flagfile={name} --n_z 2").n_z == 2
+    assert read(f"--n_z 2 --flagfile={name}").n_z == 4
+    assert read(f"--flagfile={name} --PMLR --n_z 2").PMLR is True
+
+
+@pytest.mark.parametrize("before", ["--PMLR False", "--PMLR=False", "--noPMLR", "--noised no"])
+def test_flagfile_after_a_boolean(flagfile, before):
+    name = flagfile("--n_z 4\n--PARR False\n")
+    assert read(f"{before} --flagfile={name}").n_z == 4
+
+
+def test_flagfile_inside_a_flagfile(flagfile, empty_folder):
+    (empty_folder / "inner.flags").write_text("--n_z 6\n--PMLR False\n")
+    name = flagfile("--seed 1\n--flagfile=inner.flags\n--n_hidden 5\n")
+    assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "mentioned"), [("--n_zz 3\n", "n_z"), ("stray\n", "stray"), ("--n_z 0\n", "n_z")]
+)
+def test_mistakes_in_a_flagfile(flagfile, text, mentioned):
+    assert mentioned in refusal(f"--flagfile={flagfile(text)}")
+
+
+def test_a_flagfile_that_is_no_text(empty_folder):
+    (empty_folder / "picture.png").write_bytes(b"\x89PNG\r\n\xff\xfe")
+    assert refusal("--flagfile=picture.png")
+
+
+CONFIGS = sorted((ROOT / "configs").glob("*.flags"))
+
+
+def test_there_are_flag_files():
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_flag_file_of_the_project(path):
+    config = main.read_config(["main.py", f"--flagfile={path}"])
+    assert config != Config()
+    assert config.n_hidden == 3000
+    # The file's name ends in its prior, where that is not the gaussian.
+    assert path.stem.endswith(config.prior) or config.prior == "gaussian"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(n_z=2, PMLR=True, prior="swiss_roll", noised=False, lr_start=1e-5, keep_prob=1.0),
+        Config(data="digits", data_dir="a folder/with spaces", n_hidden=3, seed=2**31 - 1),
+    ],
+    ids=["defaults", "plane", "spaces"],
+)
+def test_flag_lines_repeat_the_configuration(flagfile, config):
+    name = flagfile("\n".join(config.flag_lines()) + "\n")
+    assert read(f"--flagfile={name}") == config
+
+
+def test_flag_lines_leave_out_what_belongs_to_one_run():
+    text = "\n".join(Config(run_dir="there", resume=True).flag_lines())
+    assert "run_dir" not in text
+    assert "resume" not in text
+    assert all(f"--{name}=" in text for name in FLAGS if name not in ("run_dir", "resume"))
+
+
+# Values that cannot work
+
+BAD_VALUES = {
+    "--PMLR --n_z 20": "n_z 2",
+    "--PMLR True": "n_z 2",
+    "--PARR": "PARR",
+    "--PARR --model supervised --n_z 2": "PARR",
+    "--prior gaussian_mixture --n_z 3": "even",
+    "--prior swiss_roll --n_z 5": "even",
+    "--keep_prob 0": "keep_prob",
+    "--keep_prob 1.2": "keep_prob",
+    "--keep_prob -0.5": "keep_prob",
+    "--keep_prob nan": "keep_prob",
+    "--batch_size 0": "batch_size",
+    "--batch_size -128": "batch_size",
+    "--n_epoch 0": "n_epoch",
+    "--n_z 0": "n_z",
+    "--n_z -2": "n_z",
+    "--n_hidden 0": "n_hidden",
+    "--super_n_hidden 0": "n_hidden",
+    "--num_samples 0": "num_samples",
+    "--seed -1": "seed",
+    f"--seed {2**31}": "seed",
+    "--resume": "run_dir",
+    **{
+        f"--{name} {value}": name
+        for name in ("lr_start", "lr_mid", "lr_end")
+        for value in ("0", "-1e-3", "nan", "inf", "-inf")
+    },
+}
+
+
+@pytest.mark.parametrize(("line", "mentioned"), BAD_VALUES.items())
+def test_values_that_cannot_work(line, mentioned):
+    assert mentioned in refusal(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--keep_prob 1",
+        "--n_z 1",
+        "--batch_size 1",
+        "--n_epoch 1",
+        f"--seed {2**31 - 1}",
+        "--lr_end 1e-9",
+        *(f"--prior {prior} --n_z 4" for prior in sorted(PLANAR_PRIORS)),
+        *(f"--prior {prior} --n_z 2 --PMLR" for prior in PRIORS),
+    ],
+)
+def test_values_at_the_limit_work(line):
+    assert read(line) != Config()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [(0, 3.0), (49, 3.0), (50, 2.0), (51, 2.0), (99, 2.0), (100, 1.0), (101, 1.0), (10_000, 1.0)],
+)
+def test_learning_rate_steps_after_50_and_100_epochs(epoch, rate):
+    assert Config(lr_start=3.0, lr_mid=2.0, lr_end=1.0).learning_rate(epoch) == rate
+
+
+# The program as a whole
+
+
+def assert_refused(line, folder, capsys):
+    """`main` answers with one line on stderr and status 2, and leaves no file; returns the line."""
+    before = sorted(folder.rglob("*"))
+    capsys.readouterr()
+    assert main.main(["main.py", *shlex.split(line)]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("main.py: error: ")
+    assert output.err.endswith("\n")
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+    assert sorted(folder.rglob("*")) == before
+    return output.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--n_zz 2",
+        "--n_z two",
+        "stray",
+        "--prior gausian",
+        "--PMLR --n_z 20",
+        "--keep_prob 0",
+        "--resume",
+        "--resume --run_dir absent",
+        "--flagfile=absent",
+        "--data mnist --data_dir absent",
+        "--batch_size 2000 --data digits",
+    ],
+)
+def test_mistakes_are_answered_in_one_line(line, empty_folder, capsys):
+    assert_refused(line, empty_folder, capsys)
+
+
+def test_a_batch_larger_than_the_data(empty_folder, capsys):
+    line = assert_refused("--data digits --batch_size 2000", empty_folder, capsys)
+    assert "2000" in line
+    assert "digits" in line
+
+
+def test_a_used_run_dir_is_refused(empty_folder, capsys):
+    (empty_folder / "used").mkdir()
+    (empty_folder / "used" / "notes.txt").write_text("mine")
+    assert "used" in assert_refused("--data digits --run_dir used", empty_folder, capsys)
+    assert (empty_folder / "used" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("run_dir", ["file", "file/below"])
+def test_a_run_dir_that_cannot_be_a_folder(empty_folder, capsys, run_dir):
+    (empty_folder / "file").write_text("mine")
+    assert "file" in assert_refused(f"--data digits --run_dir {run_dir}", empty_folder, capsys)
+
+
+@pytest.mark.parametrize("line", ["--help", "-h", "--n_z 2 --help", "--PMLR False --help"])
+def test_help_lists_every_flag(line, empty_folder, capsys):
+    assert main.main(["main.py", *shlex.split(line)]) == 0
+    output = capsys.readouterr()
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name}" in output.out or f"--[no]{field.name}" in output.out
+        # absl breaks long lines, but no words.
+        assert field.metadata["help"].split()[0] in output.out
+    assert "--super_n_hidden" in output.out
+    assert output.err == ""
+    assert not list(empty_folder.iterdir())
+
+
+def test_flags_are_read_without_any_heavy_import():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import main;"
+        "main.read_config(['main.py', '--n_z', '2', '--PMLR']);"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'sklearn', 'cv2', 'matplotlib'};"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout == "loaded: []\n", result.stderr
+
+
+# Run directories
+
+
+def test_a_run_directory_is_prepared(empty_folder):
+    run = prepare_run(read("--data digits --n_z 4 --run_dir new/run"))
+    assert run.plots.is_dir()
+    assert run.checkpoints.is_dir()
+    assert len(run.data.test_images) == 359
+    # What it notes down repeats the run.
+    again = read(f"--flagfile={run.directory / 'flags.txt'}")
+    assert dataclasses.replace(again, run_dir="new/run") == run.config
+    # Nothing half-written is left.
+    files = {path.name for path in (empty_folder / "new" / "run").iterdir()}
+    assert files == {"plots", "checkpoints", "config.json", "flags.txt"}
+
+
+def test_an_empty_run_dir_is_taken(empty_folder):
+    (empty_folder / "empty").mkdir()
+    prepare_run(read("--data digits --run_dir empty"))
+    assert (empty_folder / "empty" / "config.json").is_file()
+
+
+def test_a_run_dir_is_chosen_after_the_settings(empty_folder):
+    run = prepare_run(read("--data digits --prior swiss_roll --n_z 4"))
+    assert run.directory.parent.name == "runs"
+    assert all(part in run.directory.name for part in ("supervised", "swiss_roll", "z4", "digits"))
+
+
+@pytest.fixture
+def saved(empty_folder):
+    """The configuration of a run that was left in the folder `run`."""
+    config = Config(prior="swiss_roll", n_z=2, n_epoch=5, data="digits", run_dir="run", seed=4)
+    (empty_folder / "run").mkdir()
+    write_json("run/config.json", {"flags": dataclasses.asdict(config), "data": {}})
+    return config
+
+
+def test_resume_takes_the_saved_configuration(saved):
+    assert read("--resume --run_dir run") == dataclasses.replace(saved, resume=True)
+    # What is named again may be named.
+    line = "--resume True --run_dir run --n_z 2 --prior swiss-roll --seed=4 --data auto"
+    assert read(line) == dataclasses.replace(saved, resume=True)
+
+
+def test_a_resumed_run_may_have_been_moved(saved, empty_folder):
+    (empty_folder / "run").rename(empty_folder / "moved")
+    assert read("--resume --run_dir moved").run_dir == "moved"
+
+
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        ("--n_epoch 9", {"n_epoch": 9}),
+        ("--PMLR", {"PMLR": True}),
+        ("--data_dir there", {"data_dir": "there"}),
+    ],
+)
+def test_what_may_change_on_resuming(saved, line, changes):
+    expected = dataclasses.replace(saved, resume=True, **changes)
+    assert read(f"--resume --run_dir run {line}") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("--n_z 4", "n_z"),
+        ("--n_z 20", "n_z"),  # the default is named on purpose, too
+        ("--prior gaussian", "prior"),
+        ("--super_n_hidden 5", "n_hidden"),
+        ("--seed 0", "seed"),
+        ("--noised False", "noised"),
+        ("--lr_start 0.01", "lr_start"),
+        ("--data mnist", "data"),
+    ],
+)
+def test_what_must_not_change_on_resuming(saved, line, name):
+    assert f"--{name}" in refusal(f"--resume --run_dir run {line}")
+
+
+def test_the_resumed_configuration_is_validated(saved):
+    assert "n_epoch" in refusal("--resume --run_dir run --n_epoch 0")
+
+
+def test_resume_without_a_saved_configuration(empty_folder):
+    (empty_folder / "run").mkdir()
+    assert "config.json" in refusal("--resume --run_dir run")
+    assert "config.json" in refusal("--resume --run_dir absent")
+
+
+GOOD = '{"n_z": 2, "data": "digits"}'
+DAMAGED = {
+    "empty": "",
+    "no JSON": "n_z = 2",
+    "cut off": '{"flags": {"n_z": 2',
+    "list": "[1, 2]",
+    "no flags": '{"data": {}}',
+    "no data": f'{{"flags": {GOOD}}}',
+    "unknown flag": '{"flags": {"n_zz": 2}, "data": {}}',
+    "flags are a list": '{"flags": [2], "data": {}}',
+    "a value of another type": '{"flags": {"n_z": "two"}, "data": {}}',
+    "a size of 2.5": '{"flags": {"n_z": 2.5, "data": "digits"}, "data": {}}',
+    "a boolean as text": '{"flags": {"noised": "False", "data": "digits"}, "data": {}}',
+    "a value of null": '{"flags": {"lr_start": null}, "data": {}}',
+    "data are a list": f'{{"flags": {GOOD}, "data": []}}',
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_resume_with_a_damaged_configuration(empty_folder, text):
+    (empty_folder / "run").mkdir()
+    (empty_folder / "run" / "config.json").write_text(text)
+    with pytest.raises(UserError) as caught:
+        prepare_run(read("--resume --run_dir run"))
+    assert "config.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (empty_folder / "run" / "config.json").read_text() == text
+
+
+def test_a_prepared_run_is_prepared_again_to_resume():
+    first = prepare_run(read("--data digits --n_z 4 --run_dir run"))
+    again = prepare_run(read("--resume --run_dir run"))
+    assert dataclasses.replace(again.config, resume=False) == first.config
+    assert again.data.describe() == first.data.describe()
+
+
+def test_a_run_on_other_data_is_not_resumed(empty_folder, capsys):
+    run = prepare_run(read("--data digits --run_dir run"))
+    description = {**run.data.describe(), "train_images": 55_000}
+    write_json("run/config.json", {"flags": dataclasses.asdict(run.config), "data": description})
+    assert "train_images" in assert_refused("--resume --run_dir run", empty_folder, capsys)
+
+
+def test_a_run_on_substitute_data_is_resumed(monkeypatch, empty_folder):
+    monkeypatch.setattr("data.loading._reachable", lambda host: False)
+    (empty_folder / "no_data").mkdir()
+    first = prepare_run(read("--data auto --data_dir no_data --run_dir run"))
+    again = prepare_run(read("--resume --run_dir run"))
+    # The warning must not get lost: pictures are drawn after resuming.
+    assert "SUBSTITUTE" in first.data.note
+    assert again.data.note == first.data.note
+
+
+def test_flags_of_a_run_on_substitute_data_repeat_it(monkeypatch, empty_folder):
+    monkeypatch.setattr("data.loading._reachable", lambda host: False)
+    (empty_folder / "no_data").mkdir()
+    first = prepare_run(read("--data auto --data_dir no_data --run_dir run"))
+    again = prepare_run(read("--flagfile=run/flags.txt --run_dir again"))
+    assert len(again.data.train_images) == len(first.data.train_images)
+    assert again.config.data == first.config.data == "digits"
