@@ -34,6 +34,10 @@ def main(argv):
     except UserError as error:
         print(f"main.py: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of the output is gone, as in `main.py --help | head`: nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("\nmain.py: interrupted.", file=sys.stderr)
         return 130
@@ -83,8 +87,9 @@ def read_config(argv):
         raise UserError(f"{stray[0]!r} is not a flag; flags begin with --.")
 
     given = {f.name: values[f.name].value for f in dataclasses.fields(Config)}
-    for name in ("model", "prior", "data"):
-        given[name] = canonical_name(given[name])
+    for field in dataclasses.fields(Config):
+        if field.metadata["choices"]:
+            given[field.name] = canonical_name(given[field.name])
     given["data_dir"] = given["data_dir"] or os.environ.get("AAE_DATA_DIR", "")
     config = Config(**given)
     if config.resume:
@@ -103,7 +108,9 @@ def _define(field, values):
         float: flags.DEFINE_float,
         str: flags.DEFINE_string,
     }[type(field.default)]
-    define(field.name, field.default, field.metadata["help"], flag_values=values, module_name="main.py")
+    choices = field.metadata["choices"]
+    help = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
+    define(field.name, field.default, help, flag_values=values, module_name="main.py")
     for alias in field.metadata["aliases"]:
         flags.DEFINE_alias(alias, field.name, flag_values=values, module_name="main.py")
 

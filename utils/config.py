@@ -11,20 +11,23 @@ from utils import registry
 from utils.errors import UserError
 
 
-def _flag(default, help, aliases=()):
-    return dataclasses.field(default=default, metadata={"help": help, "aliases": aliases})
+def _flag(default, help, choices=(), aliases=()):
+    metadata = {"help": help, "choices": list(choices), "aliases": aliases}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a run depends on. `main.py` makes one flag of each field."""
 
-    model: str = _flag("supervised", "What to train.")
-    prior: str = _flag("gaussian", "Distribution that the codes are pushed onto.")
+    model: str = _flag("supervised", "What to train.", choices=MODELS)
+    prior: str = _flag("gaussian", "Distribution that the codes are pushed onto.", choices=PRIORS)
     n_z: int = _flag(20, "Size of the code; even for priors on the plane.")
     PMLR: bool = _flag(False, "Draw the manifold that the decoder has learnt (n_z 2).")
     PARR: bool = _flag(False, "Draw every label in one style (semi_supervised).")
-    data: str = _flag("auto", "Data set; auto takes MNIST if it can, else the embedded digits.")
+    data: str = _flag(
+        "auto", "Data set; auto takes MNIST if it can, else the embedded digits.", choices=DATASETS
+    )
     data_dir: str = _flag(
         "",
         "Folder with the data files. By default $AAE_DATA_DIR, then datasets/, ~/.keras/datasets "
@@ -49,9 +52,10 @@ class Config:
         Raises:
             UserError: one line about the first problem found.
         """
-        for name, choices in (("model", MODELS), ("prior", PRIORS), ("data", DATASETS)):
-            if getattr(self, name) not in choices:
-                raise UserError(registry.unknown_choice(name, getattr(self, name), list(choices)))
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices and value not in choices:
+                raise UserError(registry.unknown_choice(field.name, value, choices))
         for name in ("n_z", "n_hidden", "n_epoch", "batch_size", "num_samples"):
             _require(getattr(self, name) >= 1, f"--{name} must be at least 1.", self, name)
         for name in ("lr_start", "lr_mid", "lr_end"):
