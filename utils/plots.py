@@ -11,7 +11,7 @@ from utils.files import atomic_path
 # Ten colours that stay apart for readers with any colour vision (Petroff 2021).
 CLASS_COLORS = matplotlib.color_sequences["petroff10"]
 DPI = 110
-CELL = 0.42  # inches per image of a sheet
+CELL = 0.36  # inches per image of a sheet
 
 
 def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
@@ -22,7 +22,8 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
         row_labels: one text per row, or None.
     """
     sheet = tile(images, n_columns)
-    figure, axes = plt.subplots(figsize=(CELL * n_columns + 0.6, CELL * len(images) / n_columns + 0.9))
+    size = (CELL * n_columns + 0.6, CELL * len(images) / n_columns + 0.9)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     _show_sheet(axes, sheet)
     if row_labels is not None:
         height = sheet.shape[0] / len(row_labels)
@@ -33,7 +34,8 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
 
 def save_reconstructions(path, images, reconstructions, note=""):
     """100 originals on the left, their reconstructions on the right."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(20 * CELL + 1, 10 * CELL + 0.6))
+    size = (20 * CELL + 1, 10 * CELL + 0.6)
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
     for axes, sheet, title in (
         (left, images, "Test images"),
         (right, reconstructions, "Reconstructions"),
@@ -51,7 +53,7 @@ def save_codes(path, codes, labels, limit, title, note=""):
         labels: int (N,), or None to leave the classes out.
         limit: the axes run from -limit to limit, so that two pictures can be laid side by side.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 6.4))
+    figure, axes = plt.subplots(figsize=(6.4, 6.4), layout="constrained")
     draw_codes(axes, codes, labels, limit)
     axes.set_title(title)
     _save(figure, path, note)
@@ -127,7 +129,7 @@ def _show_sheet(axes, sheet):
 def _save(figure, path, note):
     """Writes a figure; `note` goes below it, so that no picture is read without it."""
     if note:
-        figure.text(0.5, 0.005, note, ha="center", fontsize=8, color="#bd1f01")
+        figure.supxlabel(note, fontsize=8, color="#bd1f01")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI, bbox_inches="tight", pil_kwargs={"optimize": True})
     plt.close(figure)
