@@ -33,3 +33,10 @@ def test_codes_outside_the_axes_are_counted():
     assert "1 of 2 outside" in [text.get_text() for text in axes.texts]
     assert axes.get_xlim() == axes.get_ylim() == (-2.0, 2.0)
     plots.plt.close(figure)
+
+
+def test_class_numbers_far_outside_the_axes_do_no_harm(tmp_path):
+    """As in the first epochs: matplotlib would shrink the axes to make room for them, and warn."""
+    codes = np.array([[0.0, 0.0], [500.0, 0.0]])
+    plots.save_codes(tmp_path / "codes.png", codes, np.array([0, 1]), 2.0, "Codes")
+    assert (tmp_path / "codes.png").stat().st_size > 0

@@ -25,7 +25,7 @@ def train(strategy):
     labels = rng.integers(0, 10, 64).astype(np.uint8)
     with strategy.scope():
         model = WithoutDraws((8, 8, 1), 10, "gaussian", 2, n_hidden=16, keep_prob=1.0, noise_std=0.0, seed=1)
-        model.compile(*(FusedAdam(1e-2, epsilon=1e-4) for _ in range(3)), jit_compile=False)
+        model.compile(*(FusedAdam(1e-2, epsilon=1e-4) for _ in range(3)))
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
     model.fit(batches, epochs=2, verbose=0)
     return [np.array(variable) for variable in model.trainable_variables]

@@ -72,7 +72,7 @@ def draw_codes(axes, codes, labels, limit):
             # The member nearest to the median lies on the class even where the class is curved.
             x, y = own[np.argmin(np.abs(own - np.median(own, axis=0)).sum(axis=1))]
             box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color}
-            axes.text(x, y, str(label), ha="center", va="center", fontsize=9, bbox=box)
+            axes.text(x, y, str(label), ha="center", va="center", fontsize=9, bbox=box, clip_on=True)
         axes.legend(title="class", loc="upper right", markerscale=2, fontsize=8)
     outside = int(np.sum(np.abs(codes).max(axis=1) > limit))
     if outside:
