@@ -6,14 +6,17 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="aae")
 class FusedAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam` (without amsgrad), each variable updated by one `ResourceApplyAdam`.
+    """`keras.optimizers.Adam`, each variable updated by one `ResourceApplyAdam`.
 
     The stock update reads and writes every weight and both moments several times; where the networks
     are dense and the batch is small, that is a fifth of the training time. State, configuration and
-    results are those of the stock optimizer.
+    results are those of the stock optimizer, whose own update serves `amsgrad`.
     """
 
     def update_step(self, gradient, variable, learning_rate):
+        if self.amsgrad:
+            super().update_step(gradient, variable, learning_rate)
+            return
         step = tf.cast(self.iterations + 1, variable.dtype)
         beta_1 = tf.constant(self.beta_1, variable.dtype)
         beta_2 = tf.constant(self.beta_2, variable.dtype)

@@ -172,11 +172,12 @@ def test_overfits_one_batch(make_model, batch):
     assert float(model.train_trackers[0].result()) < 0.25 * first
 
 
-def test_fused_adam_equals_stock_adam():
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_fused_adam_equals_stock_adam(amsgrad):
     rng = np.random.default_rng(0)
     initial = rng.normal(size=(30, 20)).astype(np.float32)
     variables = [keras.Variable(initial) for _ in range(2)]
-    optimizers = [cls(1e-2, epsilon=1e-8) for cls in (FusedAdam, keras.optimizers.Adam)]
+    optimizers = [cls(1e-2, epsilon=1e-8, amsgrad=amsgrad) for cls in (FusedAdam, keras.optimizers.Adam)]
     for _ in range(100):
         gradient = tf.constant(rng.normal(size=initial.shape).astype(np.float32))
         for optimizer, variable in zip(optimizers, variables, strict=True):
