@@ -125,8 +125,10 @@ def _find_fashion_mnist(folder):
 
 
 def _is_fashion(folder):
-    # FashionMNIST/raw is what torchvision leaves.
-    return any("fashion" in part.lower() for part in folder.resolve().parts[-2:])
+    folder = folder.resolve()
+    # torchvision leaves FashionMNIST/raw.
+    name = folder.parent.name if folder.name == "raw" else folder.name
+    return "fashion" in name.lower()
 
 
 def _read_idx_folder(place, files):
