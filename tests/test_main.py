@@ -101,7 +101,9 @@ def test_resume_equals_the_uninterrupted_run(tmp_path):
     figures = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "parts")]
     for name in ("test_reconstruction_mse", "prior_distance", "test_component_accuracy"):
         assert figures[0][name] == figures[1][name]
+    before = (tmp_path / "parts" / "config.json").read_text()
     assert run(tmp_path / "parts", "--resume", "--n_epoch", "2") == 2
+    assert (tmp_path / "parts" / "config.json").read_text() == before
 
 
 def test_tensorboard_shows_scalars_pictures_and_histograms(tmp_path):

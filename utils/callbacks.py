@@ -81,12 +81,6 @@ def save_model(model, path):
         model.save(temporary)
 
 
-def last_checkpoint(directory):
-    """Path and number of finished epochs of the newest checkpoint, or (None, 0)."""
-    paths = sorted(directory.glob("epoch_*.keras"))
-    return (paths[-1], int(paths[-1].stem.removeprefix("epoch_"))) if paths else (None, 0)
-
-
 class StopOnNaN(keras.callbacks.Callback):
     """Stops the run when a loss is no longer finite, before a checkpoint of it is written."""
 

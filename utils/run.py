@@ -28,6 +28,11 @@ class Run:
     def checkpoints(self):
         return self.directory / "checkpoints"
 
+    def last_checkpoint(self):
+        """Path and number of finished epochs of the newest checkpoint, or (None, 0)."""
+        paths = sorted(self.checkpoints.glob("epoch_*.keras"))
+        return (paths[-1], int(paths[-1].stem.removeprefix("epoch_"))) if paths else (None, 0)
+
 
 def prepare_run(config):
     """Loads the data and sets up the run directory.
@@ -49,6 +54,10 @@ def prepare_run(config):
     if not config.resume and directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
     run = Run(config, data, directory)
+    _, finished = run.last_checkpoint()
+    # A run may also have ended between its last epoch and its pictures, so equality is fine.
+    if config.n_epoch < finished:
+        raise UserError(f"{finished} epochs are done, so --n_epoch cannot be {config.n_epoch}.")
     try:
         for folder in (run.plots, run.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)

@@ -27,10 +27,7 @@ def train_and_evaluate(run):
         UserError: if the training diverges.
     """
     config, data = run.config, run.data
-    path, first_epoch = callbacks.last_checkpoint(run.checkpoints)
-    # A run may also have ended between its last epoch and its pictures, so equality is fine.
-    if config.n_epoch < first_epoch:
-        raise UserError(f"{first_epoch} epochs are done, so --n_epoch cannot be {config.n_epoch}.")
+    path, first_epoch = run.last_checkpoint()
     model = load_model(path) if path else build_model(config, data)
     print(
         f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
