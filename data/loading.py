@@ -10,7 +10,7 @@ import numpy as np
 from data import DATASETS, readers
 from data.image_data import ImageData, stratified_choice
 from utils import registry
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 DOWNLOAD_HOSTS = {
     "mnist": "storage.googleapis.com",
@@ -191,6 +191,5 @@ def _download(name, folder):
         builder = tfds.builder(name, data_dir=folder, try_gcs=False)
         builder.download_and_prepare()
     except Exception as error:  # whatever TFDS and the network raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataNotFound(f"The download of {name} failed: {reason}") from None
+        raise DataNotFound(f"The download of {name} failed: {first_line(error)}") from None
     return f"TFDS download into {folder}", *readers.read_tfds(builder.data_path, name)

@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers: uint8 data with 3 and with 1 dimensions
 IDX_KINDS = {IDX_IMAGES: "images", IDX_LABELS: "labels"}
@@ -111,8 +111,7 @@ def read_npz(path):
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read (pickled objects are refused): {reason}") from None
+        raise UserError(f"{path} cannot be read (pickled objects are refused): {first_line(error)}") from None
     splits = []
     for split in ("train", "test"):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -168,8 +167,7 @@ def read_tfds(folder, name):
     except UserError:
         raise
     except Exception as error:  # whatever TFDS and its formats raise on damaged files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"The TFDS folder {folder} of {name} cannot be read: {reason}") from None
+        raise UserError(f"The TFDS folder {folder} of {name} cannot be read: {first_line(error)}") from None
     return splits
 
 

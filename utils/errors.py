@@ -3,3 +3,9 @@
 
 class UserError(Exception):
     """What was wrong and what to do, in one line; `main.py` prints it and exits with status 2."""
+
+
+def first_line(error):
+    """The first line of an exception's text, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
