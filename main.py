@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from utils.config import Config, canonical_name, read_saved_config
+from utils.config import Config, canonical_name, dependent_defaults, read_saved_config
 from utils.errors import UserError
 
 USAGE = """Trains an adversarial autoencoder and leaves pictures, figures and the model in runs/.
@@ -91,11 +91,14 @@ def read_config(argv):
         if field.metadata["choices"]:
             given[field.name] = canonical_name(given[field.name])
     given["data_dir"] = given["data_dir"] or os.environ.get("AAE_DATA_DIR", "")
+    named = {name for name in given if values[name].present}
+    for name, default in dependent_defaults(given["prior"], given["n_z"]).items():
+        if name not in named:
+            given[name] = default
     config = Config(**given)
     if config.resume:
         if not config.run_dir:
             raise UserError("--resume needs the --run_dir of the run to go on with.")
-        named = {name for name in given if values[name].present}
         config = _resumed(config, named)
     config.validate()
     return config

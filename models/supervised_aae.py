@@ -22,15 +22,15 @@ class SupervisedAAE(AdversarialAutoencoder):
 
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]
-        label_seed, code_seed = tf.unstack(tf.random.split(seed, 2))
+        label_seed, code_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
         if self.prior.uses_labels:
             labels = self.prior.sample_labels(count, label_seed)
         # Otherwise code and label are independent, and the batch's own labels have the marginal of
         # the data, so D cannot tell real from fake by the label alone.
-        return self._with_label(self.prior.sample(count, code_seed, labels), labels)
+        return self._with_label(self.prior.sample(count, code_seed, labels), labels, blur_seed)
 
-    def fake_samples(self, codes, labels):
-        return self._with_label(codes, labels)
+    def fake_samples(self, codes, labels, seed):
+        return self._with_label(codes, labels, seed)
 
-    def _with_label(self, codes, labels):
-        return tf.concat([codes, tf.one_hot(labels, self.n_classes)], axis=1)
+    def _with_label(self, codes, labels, seed):
+        return tf.concat([self.blurred(codes, seed), tf.one_hot(labels, self.n_classes)], axis=1)

@@ -209,7 +209,7 @@ def flagfile(empty_folder):
 def test_flagfile(flagfile, option):
     lines = ("# A comment.", "", "--n_z=2", "--PMLR True", "--noised False", "--lr_start 0.01")
     name = flagfile("\n".join(lines))
-    assert read(option + name) == Config(n_z=2, PMLR=True, noised=False, lr_start=0.01)
+    assert read(option + name) == Config(n_z=2, PMLR=True, noised=False, lr_start=0.01, g_rate=1.0)
 
 
 def test_the_later_of_flag_file_and_flag_counts(flagfile):
@@ -301,12 +301,14 @@ BAD_VALUES = {
     "--n_hidden 0": "n_hidden",
     "--super_n_hidden 0": "n_hidden",
     "--num_samples 0": "num_samples",
+    "--d_noise -0.1": "d_noise",
+    "--d_noise nan": "d_noise",
     "--seed -1": "seed",
     f"--seed {2**31}": "seed",
     "--resume": "run_dir",
     **{
         f"--{name} {value}": name
-        for name in ("lr_start", "lr_mid", "lr_end")
+        for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate")
         for value in ("0", "-1e-3", "nan", "inf", "-inf")
     },
 }
@@ -326,6 +328,7 @@ def test_values_that_cannot_work(line, mentioned):
         "--n_epoch 1",
         f"--seed {2**31 - 1}",
         "--lr_end 1e-9",
+        "--d_noise 0",
         *(f"--prior {prior} --n_z 4" for prior in sorted(PLANAR_PRIORS)),
         *(f"--prior {prior} --n_z 2 --PMLR" for prior in PRIORS),
     ],
@@ -339,7 +342,8 @@ def test_values_at_the_limit_work(line):
     [(0, 3.0), (49, 3.0), (50, 2.0), (51, 2.0), (99, 2.0), (100, 1.0), (101, 1.0), (10_000, 1.0)],
 )
 def test_learning_rate_steps_after_50_and_100_epochs(epoch, rate):
-    assert Config(lr_start=3.0, lr_mid=2.0, lr_end=1.0).learning_rate(epoch) == rate
+    config = Config(lr_start=3.0, lr_mid=2.0, lr_end=1.0, d_rate=0.5, g_rate=2.0)
+    assert config.learning_rates(epoch) == {"ae": rate, "d": rate / 2, "g": rate * 2}
 
 
 # The program as a whole
@@ -572,3 +576,17 @@ def test_flags_of_a_run_on_substitute_data_repeat_it(monkeypatch, empty_folder):
     again = prepare_run(read("--flagfile=run/flags.txt --run_dir again"))
     assert len(again.data.train_images) == len(first.data.train_images)
     assert again.config.data == first.config.data == "digits"
+
+
+@pytest.mark.parametrize(
+    ("line", "rate"),
+    [
+        ("--prior gaussian --n_z 20", 0.2),
+        ("--prior gaussian --n_z 2", 1.0),
+        ("--prior gaussian_mixture --n_z 20", 1.0),
+        ("--prior swiss_roll --n_z 2", 1.0),
+        ("--prior swiss_roll --n_z 2 --g_rate 0.5", 0.5),
+    ],
+)
+def test_default_rate_of_g_follows_from_the_prior(line, rate):
+    assert read(line).g_rate == rate

@@ -59,7 +59,7 @@ def test_a_run_leaves_everything(tmp_path, capsys, prior):
 
     rows = read_history(directory / "history.csv")
     assert [row["epoch"] for row in rows] == [1, 2]
-    assert rows[0]["learning_rate"] == pytest.approx(1e-3)
+    assert rows[0]["ae_learning_rate"] == pytest.approx(1e-3)
     assert rows[0]["d_learning_rate"] == pytest.approx(2e-4)
     assert rows[1]["reconstruction_loss"] < rows[0]["reconstruction_loss"]
     assert load_model(directory).generate(4, label=3).shape == (4, 28, 28, 1)
@@ -113,7 +113,7 @@ def test_tensorboard_shows_scalars_pictures_and_histograms(tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])
-    assert {"d_loss", "g_loss", "val_reconstruction_mse", "learning_rate", "codes"} <= tags
+    assert {"d_loss", "g_loss", "val_reconstruction_mse", "ae_learning_rate", "codes"} <= tags
     assert {"preview/samples", "preview/codes", "reconstructions", "samples"} <= tags
     assert [event.step for event in events.Tensors("d_loss")] == [1, 2]
 

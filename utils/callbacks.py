@@ -19,19 +19,21 @@ class StepSchedule(keras.callbacks.Callback):
     """Sets every optimizer's learning rate at the start of an epoch, and logs it.
 
     Args:
-        learning_rate: function of the epoch (from 0).
+        learning_rates: function of the epoch (from 0) that gives the rate of each phase by its name.
     """
 
-    def __init__(self, learning_rate):
+    def __init__(self, learning_rates):
         super().__init__()
-        self.learning_rate = learning_rate
+        self.learning_rates = learning_rates
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.set_learning_rate(self.learning_rate(epoch))
+        for phase, rate in self.learning_rates(epoch).items():
+            getattr(self.model, f"{phase}_optimizer").learning_rate = rate
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["learning_rate"] = float(self.model.ae_optimizer.learning_rate)
-        logs["d_learning_rate"] = float(self.model.d_optimizer.learning_rate)
+        for phase in self.learning_rates(epoch):
+            rate = getattr(self.model, f"{phase}_optimizer").learning_rate
+            logs[f"{phase}_learning_rate"] = float(rate)
 
 
 class History(keras.callbacks.Callback):
@@ -87,7 +89,7 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         broken = [name for name, value in logs.items() if not math.isfinite(value)]
         if broken:
-            rate = logs.get("learning_rate")
+            rate = logs["ae_learning_rate"]
             raise FloatingPointError(
                 f"{', '.join(broken)} became NaN or infinite in epoch {epoch + 1} (learning rate "
                 f"{rate:g}): try a smaller --lr_start; the last checkpoint is from before that."

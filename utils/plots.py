@@ -92,7 +92,7 @@ def save_curves(path, rows, note=""):
         ("Adversarial losses", ["d_loss", "g_loss"], [2 * np.log(2), np.log(2)]),
         ("D's accuracy", ["d_accuracy_real", "d_accuracy_fake"], [0.5]),
         ("Mean squared error per pixel", ["reconstruction_loss", "val_reconstruction_mse"], []),
-        ("Learning rate", ["learning_rate"], []),
+        ("Learning rate", ["ae_learning_rate", "d_learning_rate", "g_learning_rate"], []),
     ]
     figure, grid = plt.subplots(2, 2, figsize=(10, 6.5), layout="constrained")
     for axes, (title, names, equilibria) in zip(grid.flat, panels, strict=True):

@@ -57,7 +57,7 @@ def train_and_evaluate(run):
             shuffle=False,  # `training_batches` does it
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
-                callbacks.StepSchedule(config.learning_rate),
+                callbacks.StepSchedule(config.learning_rates),
                 callbacks.StopOnNaN(),
                 history,
                 tensorboard,
@@ -100,6 +100,7 @@ def build_model(config, data):
         n_hidden=config.n_hidden,
         keep_prob=config.keep_prob,
         noise_std=NOISE_STD if config.noised else 0.0,
+        d_noise=config.d_noise,
         seed=config.seed,
     )
     model.compile()  # the schedule sets the learning rates
