@@ -92,7 +92,7 @@ def read_config(argv):
             given[field.name] = canonical_name(given[field.name])
     given["data_dir"] = given["data_dir"] or os.environ.get("AAE_DATA_DIR", "")
     named = {name for name in given if values[name].present}
-    for name, default in dependent_defaults(given["prior"], given["n_z"]).items():
+    for name, default in dependent_defaults(given).items():
         if name not in named:
             given[name] = default
     config = Config(**given)

@@ -78,3 +78,20 @@ def stratified_choice(labels, count):
     mask = np.zeros(len(labels), bool)
     mask[by_class[np.arange(count) * len(labels) // count]] = True
     return mask
+
+
+def balanced_choice(labels, count, seed):
+    """Indices of `count` random items, sorted, of which every class has as equal a number as it can.
+
+    Args:
+        labels: int (N,).
+        seed: int that the choice depends on.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank_in_class = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        rank_in_class[own] = np.arange(len(own))
+    # Round by round, each class gives one more item; the shuffled order decides within a round.
+    rounds = order[np.argsort(rank_in_class[order], kind="stable")]
+    return np.sort(rounds[:count])

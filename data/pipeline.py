@@ -1,38 +1,44 @@
-"""Batches for `fit`: all splits stay in memory as uint8, the model scales and noises them."""
+"""Batches for `fit`: indices into images that the model holds as uint8, gathers, scales and noises."""
 
 import tensorflow as tf
 
 
-def training_batches(images, labels, batch_size, seed, first_epoch=0):
-    """Batches for as many epochs as are asked for, in an order that depends on (seed, epoch) alone.
+def training_batches(count, batch_size, seed, first_step=0, labelled=None):
+    """Batches of indices for as many steps as are asked for.
 
-    Each epoch shuffles all images anew and leaves out the incomplete last batch.
+    Each epoch shuffles all images anew and leaves out the incomplete last batch. The order depends on
+    (seed, epoch) alone, so that a resumed run goes on with the order it would have had.
 
     Args:
-        images: uint8 (N, H, W, C).
-        labels: uint8 (N,).
-        first_epoch: epoch, from 0, to begin with: a resumed run goes on with the order it would have had.
+        count: number of training images N.
+        first_step: train step, from 0, to begin with.
+        labelled: int (L,), indices of the labelled images, or None.
 
     Returns:
-        An endless `tf.data.Dataset` of (images (B, H, W, C), labels (B,)), N // B batches per epoch.
+        An endless `tf.data.Dataset` of dicts: `images`, int32 (B,), and, with `labelled`, `labelled`,
+        int32 (B,) or (L,) where L is smaller, from a shuffled order of their own.
     """
-    steps = len(images) // batch_size
+    batches = {"images": _shuffled(count, batch_size, tf.constant([seed, 0]), first_step)}
+    if labelled is not None:
+        labelled = tf.constant(labelled, tf.int32)
+        size = min(batch_size, len(labelled))
+        positions = _shuffled(len(labelled), size, tf.constant([seed, 1]), first_step)
+        batches["labelled"] = positions.map(lambda chosen: tf.gather(labelled, chosen))
+    return tf.data.Dataset.zip(batches).prefetch(tf.data.AUTOTUNE)
+
+
+def _shuffled(count, batch_size, key, first_step):
+    """Endless batches of range(count), shuffled anew every count // batch_size steps."""
+    steps = count // batch_size
 
     def epoch_batches(epoch):
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(images)), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
-        )
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=tf.random.fold_in(key, epoch))
         return tf.data.Dataset.from_tensor_slices(
             tf.reshape(order[: steps * batch_size], [steps, batch_size])
         )
 
-    images, labels = tf.constant(images), tf.constant(labels)
-    return (
-        tf.data.Dataset.range(first_epoch, tf.int64.max)
-        .flat_map(epoch_batches)
-        .map(lambda indices: (tf.gather(images, indices), tf.gather(labels, indices)))
-        .prefetch(2)
-    )
+    epochs = tf.data.Dataset.range(first_step // steps, tf.int64.max)
+    return epochs.flat_map(epoch_batches).skip(first_step % steps)
 
 
 def evaluation_batches(images, labels, batch_size=1000):

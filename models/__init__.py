@@ -3,7 +3,13 @@
 # Read by main.py before TensorFlow is imported.
 MODELS = {
     "supervised": "models.supervised_aae:SupervisedAAE",
+    "semi_supervised": "models.semi_supervised_aae:SemiSupervisedAAE",
+    "unsupervised": "models.unsupervised_aae:UnsupervisedAAE",
 }
+
+
+# Models whose decoder sees the label beside the code.
+LABELLED_DECODERS = {"semi_supervised"}
 
 
 def __getattr__(name):

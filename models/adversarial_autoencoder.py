@@ -8,11 +8,13 @@ import tensorflow as tf
 
 from models import MODELS
 from models.dense_network import DenseNetwork
-from models.fused_adam import FusedAdam
-from models.losses import discriminator_loss, generator_loss, reconstruction_loss
+from models.fused_optimizers import FusedAdam
+from models.losses import RECONSTRUCTION_LOSSES, discriminator_loss, generator_loss
 from priors import PRIORS
 from utils import registry
 
+# More than any model's train step draws with.
+SEEDS_PER_STEP = 16
 # Images per call of a network outside training: bounds the memory, whatever the number asked for.
 INFERENCE_BATCH = 1000
 
@@ -20,20 +22,29 @@ INFERENCE_BATCH = 1000
 class AdversarialAutoencoder(keras.Model):
     """An autoencoder whose codes a discriminator pushes onto a prior (arXiv 1511.05644, section 2).
 
-    A subclass says what the discriminator sees: `discriminator_shape`, `real_samples` and
-    `fake_samples`. Everything else lives here.
+    A subclass says what the discriminators see: `discriminator_shapes`, `real_samples` and
+    `fake_samples`; it may give the code a label part and add a phase. Everything else lives here.
 
     Args:
         image_shape: (H, W, C).
         n_classes: number of labels K.
         prior: a name from `priors.PRIORS`.
         n_z: size of the code.
-        n_hidden: units per hidden layer of the encoder, the decoder and the discriminator.
+        n_hidden: units per hidden layer of the encoder, the decoder and the discriminators.
         keep_prob: share of hidden units that dropout keeps in training.
         noise_std: standard deviation of the noise added to every input pixel in training.
         d_noise: standard deviation of the noise added to every code that D sees, real or fake.
+        reconstruction: the autoencoder's cost, a name from `models.losses.RECONSTRUCTION_LOSSES`.
+        init_std: standard deviation of the initial kernels, or 0 for Glorot-uniform ones.
+        precision: "float32", or "bfloat16" for the hidden layers' products; weights, outputs and losses
+            are float32 either way.
         seed: int that initial weights and all draws of the training depend on.
     """
+
+    # Whether D sees the label beside the code, so that each class gets its own part of the prior.
+    ties_labels_to_prior = False
+    # Whether `decode` takes labels beside the codes.
+    decodes_labels = False
 
     def __init__(
         self,
@@ -45,6 +56,9 @@ class AdversarialAutoencoder(keras.Model):
         keep_prob=0.9,
         noise_std=0.3,
         d_noise=0.0,
+        reconstruction="mean",
+        init_std=0.0,
+        precision="float32",
         seed=0,
         **kwargs,
     ):
@@ -57,46 +71,85 @@ class AdversarialAutoencoder(keras.Model):
         self.keep_prob = keep_prob
         self.noise_std = noise_std
         self.d_noise = d_noise
+        self.reconstruction = reconstruction
+        self.init_std = init_std
+        self.precision = precision
         self.seed = seed
         self.prior = registry.load(PRIORS, prior)(n_z, n_classes)
 
         def network(index, name, in_shape, out_shape, activation=None):
             kernel_seed = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-            return DenseNetwork(in_shape, out_shape, n_hidden, keep_prob, activation, kernel_seed, name=name)
+            return DenseNetwork(
+                in_shape,
+                out_shape,
+                n_hidden,
+                keep_prob,
+                activation,
+                init_std,
+                kernel_seed,
+                name=name,
+                dtype="mixed_bfloat16" if precision == "bfloat16" else "float32",
+            )
 
-        self.encoder = network(0, "encoder", self.image_shape, (n_z,))
-        self.decoder = network(1, "decoder", (n_z,), self.image_shape, "sigmoid")
-        self.discriminator = network(2, "discriminator", self.discriminator_shape, (1,))
+        self.encoder = network(0, "encoder", self.image_shape, (self.code_size,))
+        self.decoder = network(1, "decoder", (self.code_size,), self.image_shape, "sigmoid")
+        for index, (name, shape) in enumerate(self.discriminator_shapes.items()):
+            setattr(self, name, network(2 + index, name, shape, (1,)))
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.
         self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
-        self.train_trackers = [
-            keras.metrics.Mean(name=name)
-            for name in (
-                "reconstruction_loss",
-                "d_loss",
-                "g_loss",
-                "d_accuracy_real",
-                "d_accuracy_fake",
-            )
-        ]
+        self.train_trackers = [keras.metrics.Mean(name=name) for name in self.logged]
         self.mse_tracker = keras.metrics.Mean(name="reconstruction_mse")
         self._generated = 0
+        self._held = None
         self.built = True
 
     # What a subclass defines.
 
     @property
-    def discriminator_shape(self):
-        """Shape of one sample that the discriminator judges."""
+    def discriminator_shapes(self):
+        """The discriminators' names, and the shape of one sample that each judges.
+
+        A name is `discriminator`, or that with an ending such as `_z`; its figures are `d_loss`, `d_z_loss`.
+        """
         raise NotImplementedError
 
     def real_samples(self, labels, seed):
-        """Samples of the prior for D, as many as there are labels in the batch (B,)."""
+        """Samples of the priors, one tensor per discriminator, for a batch with these labels (B,)."""
         raise NotImplementedError
 
     def fake_samples(self, codes, labels, seed):
-        """What D sees of the encoder's codes (B, n_z) and the batch's labels (B,)."""
+        """What each discriminator sees of the codes (B, code_size) of images with these labels (B,)."""
         raise NotImplementedError
+
+    @property
+    def code_size(self):
+        """Units of the encoder's output and of the decoder's input."""
+        return self.n_z
+
+    def decoder_input(self, codes):
+        """What the decoder sees of the encoder's output: (B, code_size) to the same shape."""
+        return codes
+
+    @property
+    def phases(self):
+        """What each phase trains, in the order of its optimizer's state."""
+        discriminators = [getattr(self, name) for name in self.discriminator_shapes]
+        return {
+            "ae": self.encoder.trainable_variables + self.decoder.trainable_variables,
+            "d": [v for network in discriminators for v in network.trainable_variables],
+            "g": self.encoder.trainable_variables,
+        }
+
+    def last_phase(self, data, seeds):
+        """A further phase of the train step, after G; returns what it logs."""
+        return {}
+
+    @property
+    def logged(self):
+        """Names of the figures that the train step logs."""
+        parts = [name.replace("discriminator", "d") for name in self.discriminator_shapes]
+        of_d = [f"{d}_{figure}" for d in parts for figure in ("loss", "accuracy_real", "accuracy_fake")]
+        return ["reconstruction_loss", *of_d, "g_loss"]
 
     def blurred(self, codes, seed):
         """Codes as D sees them: noise keeps the prior and the codes from being told apart too easily.
@@ -111,67 +164,99 @@ class AdversarialAutoencoder(keras.Model):
 
     # Training.
 
-    def compile(self, ae_optimizer=None, d_optimizer=None, g_optimizer=None, **kwargs):
-        """Takes one optimizer per phase, by default the first seed's Adam, with D at a fifth of the rate."""
-        # Without optimizer=None, Keras would add an RMSprop that trains nothing. XLA is slower on a CPU.
-        super().compile(optimizer=None, jit_compile=False, **kwargs)
-        self.ae_optimizer = ae_optimizer or FusedAdam(1e-3, epsilon=1e-8)
-        self.d_optimizer = d_optimizer or FusedAdam(2e-4, epsilon=1e-8)
-        self.g_optimizer = g_optimizer or FusedAdam(1e-3, epsilon=1e-8)
-        # Keras silently skips optimizers that are not built when it saves or loads a model.
-        self.ae_optimizer.build(self.autoencoder_variables)
-        self.d_optimizer.build(self.discriminator.trainable_variables)
-        self.g_optimizer.build(self.encoder.trainable_variables)
-
-    @property
-    def autoencoder_variables(self):
-        """What the AE phase trains, in the order of its optimizer's state."""
-        return self.encoder.trainable_variables + self.decoder.trainable_variables
-
-    def train_step(self, data):
-        """One update of the autoencoder (AE), of the discriminator (D) and of the generator (G).
+    def compile(self, jit_compile=False, steps_per_execution=1, **optimizers):
+        """Takes one optimizer per phase, e.g. `ae_optimizer`; by default the first seed's Adam for each.
 
         Args:
-            data: images (B, H, W, C), uint8 or float32 in [0, 1], and integer labels (B,).
+            jit_compile: whether XLA compiles the train step: faster on a GPU, slower on a CPU.
+            steps_per_execution: train steps per call of the train function.
         """
-        images, labels = data
-        images = to_unit_interval(images)
-        noise_seed, ae_encoder_seed, decoder_seed, encoder_seed, blur_seed, prior_seed, d_seed, g_seed = (
-            self._step_seeds(8)
-        )
-        noised = images
-        if self.noise_std > 0:
-            noised += tf.random.stateless_normal(tf.shape(images), noise_seed, stddev=self.noise_std)
+        # Without optimizer=None, Keras would add an RMSprop that trains nothing.
+        super().compile(optimizer=None, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
+        for phase, variables in self.phases.items():
+            rate = 2e-4 if phase == "d" else 1e-3
+            optimizer = optimizers.pop(f"{phase}_optimizer", None) or FusedAdam(rate, epsilon=1e-8)
+            # Keras silently skips optimizers that are not built when it saves or loads a model.
+            optimizer.build(variables)
+            setattr(self, f"{phase}_optimizer", optimizer)
+        if optimizers:
+            raise TypeError(f"No phase for {', '.join(optimizers)}: there are {', '.join(self.phases)}.")
+
+    def train_step(self, data):
+        """One update of the autoencoder (AE), of the discriminators (D) and of the generator (G).
+
+        Args:
+            data: images (B, H, W, C), uint8 or float32 in [0, 1], integer labels (B,), and what
+                `last_phase` needs.
+        """
+        images, labels = to_unit_interval(data[0]), data[1]
+        seeds = iter(self._step_seeds(SEEDS_PER_STEP))
+        noised = self.noised(images, next(seeds))
 
         # AE: the reconstruction of the clean image trains encoder and decoder.
         with tf.GradientTape() as tape:
-            codes = self.encoder(noised, seed=ae_encoder_seed)
-            reconstructions = self.decoder(codes, seed=decoder_seed)
-            ae_loss = reconstruction_loss(images, reconstructions)
-        self._update(tape, ae_loss, self.ae_optimizer, self.autoencoder_variables)
+            codes = self.encoder(noised, seed=next(seeds))
+            reconstructions = self.decoder(self.decoder_input(codes), seed=next(seeds))
+            ae_loss = RECONSTRUCTION_LOSSES[self.reconstruction](images, reconstructions)
+        self.update("ae", tape, ae_loss)
 
         # D and G see the same encoder, so one pass through it serves both.
         encoder_tape = tf.GradientTape()
         with encoder_tape:
-            fake = self.fake_samples(self.encoder(noised, seed=encoder_seed), labels, blur_seed)
-        real = self.real_samples(labels, prior_seed)
+            fakes = self.fake_samples(self.encoder(noised, seed=next(seeds)), labels, next(seeds))
+        reals = self.real_samples(labels, next(seeds))
+        discriminators = {
+            name.replace("discriminator", "d"): getattr(self, name) for name in self.discriminator_shapes
+        }
 
-        # D: learns to tell the prior's samples from the codes; the encoder must not learn from it.
+        # D: learns to tell the priors' samples from the codes; the encoder must not learn from it.
+        logged, d_loss = {}, 0.0
         with tf.GradientTape() as tape:
-            judged = tf.concat([real, tf.stop_gradient(fake)], axis=0)
-            real_logits, fake_logits = tf.split(self.discriminator(judged, seed=d_seed), 2)
-            d_loss = discriminator_loss(real_logits, fake_logits)
-        self._update(tape, d_loss, self.d_optimizer, self.discriminator.trainable_variables)
+            for (d, network), real, fake in zip(discriminators.items(), reals, fakes, strict=True):
+                judged = tf.concat([real, tf.stop_gradient(fake)], axis=0)
+                real_logits, fake_logits = tf.split(network(judged, seed=next(seeds)), 2)
+                loss = discriminator_loss(real_logits, fake_logits)
+                d_loss += loss
+                logged |= {
+                    f"{d}_loss": loss,
+                    f"{d}_accuracy_real": real_logits > 0,
+                    f"{d}_accuracy_fake": fake_logits < 0,
+                }
+        # The discriminators share no weights, so one update of all is one update of each.
+        self.update("d", tape, d_loss)
 
-        # G: the encoder learns to have its codes taken for samples of the prior.
+        # G: the encoder learns to have its codes taken for samples of the priors.
+        g_loss = 0.0
         with encoder_tape:
-            g_loss = generator_loss(self.discriminator(fake, seed=g_seed))
-        self._update(encoder_tape, g_loss, self.g_optimizer, self.encoder.trainable_variables)
+            for network, fake in zip(discriminators.values(), fakes, strict=True):
+                g_loss += generator_loss(network(fake, seed=next(seeds)))
+        self.update("g", encoder_tape, g_loss)
 
+        logged |= {"reconstruction_loss": ae_loss, "g_loss": g_loss, **self.last_phase(data, seeds)}
         self.step.assign_add(1)
-        health = (ae_loss, d_loss, g_loss, real_logits > 0, fake_logits < 0)
-        for tracker, value in zip(self.train_trackers, health, strict=True):
-            tracker.update_state(value)
+        for tracker in self.train_trackers:
+            tracker.update_state(logged[tracker.name])
+
+    def hold(self, images, labels):
+        """Keeps the training images where the model computes, so that batches are indices alone.
+
+        Args:
+            images: uint8 (N, H, W, C).
+            labels: uint8 (N,).
+        """
+        self._held = (tf.constant(images), tf.constant(labels))
+
+    def _gathered(self, batch):
+        """The data of a train step; batches that are not dicts of indices are data already."""
+        if not isinstance(batch, dict):
+            return batch
+        return tuple(tf.gather(held, chosen) for chosen in batch.values() for held in self._held)
+
+    def noised(self, images, seed):
+        """Images as the encoder sees them in training: not clipped (first seed and paper)."""
+        if self.noise_std == 0:
+            return images
+        return images + tf.random.stateless_normal(tf.shape(images), seed, stddev=self.noise_std)
 
     def test_step(self, data):
         """Adds a batch to the reconstruction error: no noise, no dropout."""
@@ -179,11 +264,13 @@ class AdversarialAutoencoder(keras.Model):
         errors = tf.reduce_mean(tf.math.squared_difference(self(images), images), axis=[1, 2, 3])
         self.mse_tracker.update_state(errors)
 
-    def _update(self, tape, loss, optimizer, variables):
+    def update(self, phase, tape, loss):
         """Applies the gradient of a phase's loss to the variables that this phase trains."""
         # Gradients are summed over replicas, while every loss is a mean over one replica's batch.
         share = tf.constant(1 / self.distribute_strategy.num_replicas_in_sync)
-        optimizer.apply(tape.gradient(loss, variables, output_gradients=share), variables)
+        variables = self.phases[phase]
+        gradients = tape.gradient(loss, variables, output_gradients=share)
+        getattr(self, f"{phase}_optimizer").apply(gradients, variables)
 
     def _step_seeds(self, count):
         """Seeds (count, 2) that depend on the run's seed, the step and the replica alone."""
@@ -198,8 +285,10 @@ class AdversarialAutoencoder(keras.Model):
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
+            # XLA would copy the held images with every program, so they are gathered outside of it.
+            step = tf.function(self.train_step, jit_compile=True) if self.jit_compile else self.train_step
             self.train_function = self._step_function(
-                self.train_step, self.train_trackers, self.steps_per_execution
+                lambda batch: step(self._gathered(batch)), self.train_trackers, self.steps_per_execution
             )
         return self.train_function
 
@@ -223,7 +312,7 @@ class AdversarialAutoencoder(keras.Model):
 
     def call(self, images):
         """Reconstructs a batch of images: float32 (B, H, W, C) in [0, 1] to the same."""
-        return self.decoder(self.encoder(images))
+        return self.decoder(self.decoder_input(self.encoder(images)))
 
     def encode(self, images):
         """Codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 (N, n_z).
@@ -231,6 +320,9 @@ class AdversarialAutoencoder(keras.Model):
         Raises:
             ValueError: if the images have another shape or type.
         """
+        return self._encoder_output(images)
+
+    def _encoder_output(self, images):
         return self._in_batches(self.encoder, self._checked_images(images))
 
     def decode(self, codes):
@@ -239,14 +331,17 @@ class AdversarialAutoencoder(keras.Model):
         Raises:
             ValueError: if the codes have another shape.
         """
+        return self._in_batches(self.decoder, self._checked_codes(codes))
+
+    def _checked_codes(self, codes):
         codes = np.asarray(codes, np.float32)
         if codes.ndim != 2 or codes.shape[1] != self.n_z:
             raise ValueError(f"Expected codes of shape (N, {self.n_z}), got {codes.shape}.")
-        return self._in_batches(self.decoder, codes)
+        return codes
 
     def reconstruct(self, images):
         """Decoded codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 of that shape."""
-        return self.decode(self.encode(images))
+        return self._in_batches(self.call, self._checked_images(images))
 
     def generate(self, n, label=None, seed=None):
         """Decodes n samples of the prior, or of one label's part of it: float32 (n, H, W, C) in [0, 1].
@@ -256,23 +351,28 @@ class AdversarialAutoencoder(keras.Model):
         Raises:
             ValueError: if a label is given that is out of range, or that the prior does not know.
         """
-        if label is not None and not self.prior.uses_labels:
-            raise ValueError(f"The {self.prior_name} prior with n_z {self.n_z} has no labels.")
+        if label is not None and not (self.ties_labels_to_prior and self.prior.uses_labels):
+            raise ValueError(f"This model with the {self.prior_name} prior and n_z {self.n_z} has no labels.")
+        self._check_label(label)
+        return self.decode(self.sample_prior(n, label, seed)[0])
+
+    def _check_label(self, label):
         if label is not None and not 0 <= label < self.n_classes:
             raise ValueError(f"Expected a label from 0 to {self.n_classes - 1}, got {label}.")
-        return self.decode(self.sample_prior(n, label, seed)[0])
 
     def sample_prior(self, n, label=None, seed=None):
         """Draws from the prior outside training.
 
         Returns:
-            codes float32 (n, n_z), and the labels drawn with them int32 (n,).
+            codes float32 (n, n_z), and labels int32 (n,): `label`, or drawn with equal probability. The
+            codes are drawn for these labels where the model ties labels to the prior.
         """
         if seed is None:
             seed, self._generated = self._generated, self._generated + 1
         label_seed, code_seed = tf.unstack(tf.random.split([self.seed, seed], 2))
         labels = self.prior.sample_labels(n, label_seed) if label is None else tf.fill([n], label)
-        return self.prior.sample(n, code_seed, labels).numpy(), labels.numpy()
+        codes = self.prior.sample(n, code_seed, labels if self.ties_labels_to_prior else None)
+        return codes.numpy(), labels.numpy()
 
     def _checked_images(self, images):
         images = np.asarray(images)
@@ -304,11 +404,14 @@ class AdversarialAutoencoder(keras.Model):
             "keep_prob": self.keep_prob,
             "noise_std": self.noise_std,
             "d_noise": self.d_noise,
+            "reconstruction": self.reconstruction,
+            "init_std": self.init_std,
+            "precision": self.precision,
             "seed": self.seed,
         }
 
     def get_compile_config(self):
-        names = ["ae_optimizer", "d_optimizer", "g_optimizer"]
+        names = [f"{phase}_optimizer" for phase in self.phases]
         return {name: keras.optimizers.serialize(getattr(self, name)) for name in names}
 
     def compile_from_config(self, config):

@@ -8,9 +8,18 @@ G's is ln 2 = 0.693.
 import tensorflow as tf
 
 
-def reconstruction_loss(images, reconstructions):
+def mean_squared_error(images, reconstructions):
     """Mean squared error over the batch and the pixels, two tensors (B, H, W, C) in [0, 1] (first seed)."""
     return tf.reduce_mean(tf.math.squared_difference(reconstructions, images))
+
+
+def half_summed_squared_error(images, reconstructions):
+    """Half the squared error, summed over the pixels and averaged over the batch (paper)."""
+    errors = tf.math.squared_difference(reconstructions, images)
+    return 0.5 * tf.reduce_mean(tf.reduce_sum(errors, axis=[1, 2, 3]))
+
+
+RECONSTRUCTION_LOSSES = {"mean": mean_squared_error, "half_sum": half_summed_squared_error}
 
 
 def discriminator_loss(real_logits, fake_logits):
@@ -21,6 +30,12 @@ def discriminator_loss(real_logits, fake_logits):
 def generator_loss(fake_logits):
     """Mean cross entropy of fake codes with 1, logits (B, 1): the non-saturating loss."""
     return _cross_entropy(fake_logits, 1.0)
+
+
+def label_loss(labels, logits):
+    """Mean cross entropy of integer labels (B,) and logits (B, K): the semi-supervised phase."""
+    labels = tf.cast(labels, tf.int32)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
 def _cross_entropy(logits, target):

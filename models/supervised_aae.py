@@ -16,9 +16,11 @@ class SupervisedAAE(AdversarialAutoencoder):
     ever sees the label.
     """
 
+    ties_labels_to_prior = True
+
     @property
-    def discriminator_shape(self):
-        return (self.n_z + self.n_classes,)
+    def discriminator_shapes(self):
+        return {"discriminator": (self.n_z + self.n_classes,)}
 
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]
@@ -27,10 +29,10 @@ class SupervisedAAE(AdversarialAutoencoder):
             labels = self.prior.sample_labels(count, label_seed)
         # Otherwise code and label are independent, and the batch's own labels have the marginal of
         # the data, so D cannot tell real from fake by the label alone.
-        return self._with_label(self.prior.sample(count, code_seed, labels), labels, blur_seed)
+        return (self._with_label(self.prior.sample(count, code_seed, labels), labels, blur_seed),)
 
     def fake_samples(self, codes, labels, seed):
-        return self._with_label(codes, labels, seed)
+        return (self._with_label(codes, labels, seed),)
 
     def _with_label(self, codes, labels, seed):
         return tf.concat([self.blurred(codes, seed), tf.one_hot(labels, self.n_classes)], axis=1)

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from conftest import needs_mnist
 
 from data import loading
-from data.image_data import ImageData, stratified_choice
+from data.image_data import ImageData, balanced_choice, stratified_choice
 from data.loading import DataNotFound, load_data
 from data.pipeline import evaluation_batches, training_batches
 from data.readers import CIFAR_RECORD
@@ -633,16 +633,10 @@ def test_description_counts_the_images():
 
 
 def epochs(count, seed=0, first_epoch=0, n=50, batch_size=8):
-    """What `count` epochs draw, if every image is its own index: (count, N // B, B)."""
-    images = np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1)
-    labels = (np.arange(n) % 10).astype(np.uint8)
+    """The indices that `count` epochs draw: (count, N // B, B)."""
     steps = n // batch_size
-    batches = training_batches(images, labels, batch_size, seed, first_epoch).take(count * steps)
-    drawn = []
-    for batch_images, batch_labels in batches.as_numpy_iterator():
-        assert batch_images.shape == (batch_size, 1, 1, 1)
-        np.testing.assert_array_equal(batch_images[:, 0, 0, 0] % 10, batch_labels)
-        drawn.append(batch_images[:, 0, 0, 0])
+    batches = training_batches(n, batch_size, seed, first_epoch * steps).take(count * steps)
+    drawn = [batch["images"] for batch in batches.as_numpy_iterator()]
     return np.array(drawn).reshape(count, steps, batch_size)
 
 
@@ -664,6 +658,39 @@ def test_the_order_depends_on_the_seed_alone():
 @pytest.mark.parametrize("first_epoch", [1, 3])
 def test_a_resumed_run_goes_on_with_the_same_order(first_epoch):
     np.testing.assert_array_equal(epochs(2, first_epoch=first_epoch), epochs(5)[first_epoch:][:2])
+
+
+def test_a_run_goes_on_from_the_middle_of_an_epoch():
+    def steps(first, labelled):
+        batches = training_batches(50, 8, 0, first, labelled).take(40 - first).as_numpy_iterator()
+        return [np.concatenate([batch["images"], batch["labelled"]]) for batch in batches]
+
+    np.testing.assert_array_equal(steps(9, range(20)), steps(0, range(20))[9:])
+
+
+@pytest.mark.parametrize(("n_labelled", "size"), [(30, 8), (8, 8), (3, 3)])
+def test_labelled_batches_draw_every_labelled_image_equally_often(n_labelled, size):
+    labelled = np.arange(n_labelled) * 5
+    batches = training_batches(1000, 8, 0, labelled=labelled).take(2 * (n_labelled // size))
+    drawn = [batch["labelled"] for batch in batches.as_numpy_iterator()]
+    assert {len(chosen) for chosen in drawn} == {size}
+    first, second = np.split(np.concatenate(drawn), 2)
+    for epoch in (first, second):
+        assert len(np.unique(epoch)) == len(epoch)
+        assert set(epoch) <= set(labelled)
+
+
+@pytest.mark.parametrize("count", [10, 23, 100, 195, 210])
+def test_balanced_choice_is_as_even_as_the_data_allows(count):
+    labels = np.repeat(np.arange(10), [5, 10, 15, 20, 25, 25, 25, 25, 30, 30])
+    chosen = balanced_choice(labels, count, seed=1)
+    assert len(np.unique(chosen)) == count
+    per_class, available = np.bincount(labels[chosen], minlength=10), np.bincount(labels)
+    # Only a class that gave all it has may stay behind.
+    assert np.all((per_class >= per_class.max() - 1) | (per_class == available))
+    np.testing.assert_array_equal(chosen, balanced_choice(labels, count, seed=1))
+    if count < 210:
+        assert not np.array_equal(chosen, balanced_choice(labels, count, seed=2))
 
 
 def test_a_batch_may_be_all_images():

@@ -27,7 +27,7 @@ def test_reconstruction_mse_is_the_mean_over_all_images_and_pixels(make_model, m
     images = np.random.default_rng(0).integers(0, 256, (2500, 8, 8, 1), np.uint8)
     codes = model.encode(images)
     expected = np.mean((model.decode(codes).astype(np.float64) - images / 255.0) ** 2)
-    assert evaluation.reconstruction_mse(model, images, codes) == pytest.approx(expected, rel=1e-4)
+    assert evaluation.reconstruction_mse(model, images) == pytest.approx(expected, rel=1e-4)
 
 
 def test_perfect_codes_get_perfect_figures(make_model):
@@ -48,3 +48,17 @@ def test_perfect_codes_get_perfect_figures(make_model):
     metrics = evaluation.evaluate(model, data, rng.normal(size=(3000, 2)).astype(np.float32))
     assert metrics["test_component_accuracy"] < 0.3
     assert metrics["prior_distance"] > 4 * metrics["prior_distance_floor"]
+
+
+def test_label_entropies():
+    certain = np.eye(10, dtype=np.float32)
+    assert evaluation.label_entropies(certain) == pytest.approx((np.log(10), 0))
+    assert evaluation.label_entropies(np.full((4, 10), 0.1)) == pytest.approx((np.log(10), np.log(10)))
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(10), 50)
+    expected = stats.entropy(p.mean(axis=0)), stats.entropy(p, axis=1).mean()
+    assert evaluation.label_entropies(p) == pytest.approx(expected)
+
+
+def test_error_percent():
+    assert evaluation.error_percent(np.eye(10)[[0, 1, 2, 3]], np.array([0, 1, 2, 4])) == 25

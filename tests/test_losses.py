@@ -13,7 +13,23 @@ def sigmoid(logits):
 def test_reconstruction_loss_is_the_mean_over_batch_and_pixels():
     images, reconstructions = RNG.random((2, 6, 8, 8, 1)).astype(np.float32)
     expected = sum(((a - b) ** 2).sum() for a, b in zip(images, reconstructions, strict=True)) / (6 * 64)
-    np.testing.assert_allclose(losses.reconstruction_loss(images, reconstructions), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses.mean_squared_error(images, reconstructions), expected, rtol=1e-5)
+
+
+def test_half_summed_squared_error_is_averaged_over_the_batch_alone():
+    images, reconstructions = RNG.random((2, 6, 8, 8, 1)).astype(np.float32)
+    expected = sum(((a - b) ** 2).sum() for a, b in zip(images, reconstructions, strict=True)) / 6 / 2
+    found = losses.half_summed_squared_error(images, reconstructions)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_label_loss_is_the_cross_entropy_of_the_softmax():
+    logits = RNG.normal(size=(6, 10)).astype(np.float32) * 3
+    labels = np.array([0, 3, 9, 1, 1, 5], np.uint8)
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    expected = -np.log(p[np.arange(6), labels]).mean()
+    np.testing.assert_allclose(losses.label_loss(labels, logits), expected, rtol=1e-5)
 
 
 def test_discriminator_loss_is_the_sum_of_two_means():

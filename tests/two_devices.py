@@ -8,7 +8,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from models.fused_adam import FusedAdam
+from models.fused_optimizers import FusedAdam
 from models.supervised_aae import SupervisedAAE
 
 
@@ -16,7 +16,7 @@ class WithoutDraws(SupervisedAAE):
     """Replicas draw differently by design: here the prior's samples depend on the label alone."""
 
     def real_samples(self, labels, seed):
-        return self._with_label(tf.stack([tf.cast(labels, tf.float32) / 9] * 2, axis=1), labels, seed)
+        return (self._with_label(tf.stack([tf.cast(labels, tf.float32) / 9] * 2, axis=1), labels, seed),)
 
 
 def train(strategy):
@@ -25,7 +25,7 @@ def train(strategy):
     labels = rng.integers(0, 10, 64).astype(np.uint8)
     with strategy.scope():
         model = WithoutDraws((8, 8, 1), 10, "gaussian", 2, n_hidden=16, keep_prob=1.0, noise_std=0.0, seed=1)
-        model.compile(*(FusedAdam(1e-2, epsilon=1e-4) for _ in range(3)))
+        model.compile(**{f"{phase}_optimizer": FusedAdam(1e-2, epsilon=1e-4) for phase in model.phases})
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
     model.fit(batches, epochs=2, verbose=0)
     return [np.array(variable) for variable in model.trainable_variables]

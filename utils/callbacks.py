@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from utils import plots
+from utils.evaluation import decode_samples, error_percent
 from utils.files import atomic_path, write_text
 
 PREVIEW_EVERY = 5  # epochs
@@ -127,6 +128,20 @@ class TensorBoard(keras.callbacks.Callback):
         self.writer.flush()
 
 
+class TestError(keras.callbacks.Callback):
+    """Logs the share of test images that the model gives a wrong label, after every epoch.
+
+    For the curve only: nothing is chosen by it.
+    """
+
+    def __init__(self, data):
+        super().__init__()
+        self.images, self.labels = data.test_images, data.test_labels
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["test_error_percent"] = error_percent(self.model.classify(self.images), self.labels)
+
+
 class Previews(keras.callbacks.Callback):
     """Draws the samples of the same fixed codes, and the coding space, every few epochs.
 
@@ -154,7 +169,7 @@ class Previews(keras.callbacks.Callback):
         self.directory.mkdir(exist_ok=True)
         title = f"after epoch {epoch + 1}"
         path = self.directory / f"samples_{epoch + 1:05d}.png"
-        images = self.model.decode(self.codes)
+        images = decode_samples(self.model, self.codes)
         plots.save_image_grid(path, images, 10, f"Samples {title}", self.note)
         self.tensorboard.add_picture("preview/samples", path, epoch + 1)
         if self.model.n_z == 2:

@@ -5,10 +5,33 @@ import json
 import re
 
 from data import DATASETS
-from models import MODELS
+from models import LABELLED_DECODERS, MODELS
 from priors import PLANAR_PRIORS, PRIORS
 from utils import registry
 from utils.errors import UserError
+
+# Values that a recipe sets where the command line does not. "seed" is made of the flags' own defaults.
+RECIPES = {
+    "seed": {},
+    "paper": {
+        "batch_size": 100,
+        "keep_prob": 1.0,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "gan_momentum": 0.1,
+        "reconstruction": "half_sum",
+        "lr_start": 1e-2,
+        "lr_mid": 1e-3,
+        "lr_mid_epoch": 50,
+        "lr_end": 1e-4,
+        "lr_end_epoch": 1000,
+        "d_rate": 10.0,
+        "g_rate": 10.0,
+        "ce_rate": 10.0,
+        "d_noise": 0.0,
+        "init_std": 0.01,
+    },
+}
 
 
 def _flag(default, help, choices=(), aliases=()):
@@ -34,19 +57,45 @@ class Config:
         "and ~/tensorflow_datasets are searched.",
     )
     n_hidden: int = _flag(1000, "Units per hidden layer.", aliases=("super_n_hidden", "semi_n_hidden"))
+    recipe: str = _flag(
+        "seed",
+        "How to train: seed (Adam, mean squared error) or paper (SGD, half the summed squared error); "
+        "sets the defaults of other flags.",
+        choices=RECIPES,
+    )
     n_epoch: int = _flag(100, "Epochs to train.")
     batch_size: int = _flag(128, "Images per update.")
     keep_prob: float = _flag(0.9, "Share of hidden units that dropout keeps, in (0, 1].")
-    lr_start: float = _flag(1e-3, "Learning rate of the autoencoder in epochs 1 to 50.")
-    lr_mid: float = _flag(1e-4, "Learning rate in epochs 51 to 100.")
-    lr_end: float = _flag(1e-4, "Learning rate after epoch 100.")
+    optimizer: str = _flag("adam", "Of every phase.", choices=["adam", "sgd"])
+    momentum: float = _flag(0.9, "Of the autoencoder and the labels' cross entropy, with sgd.")
+    gan_momentum: float = _flag(0.1, "Of D and G, with sgd.")
+    reconstruction: str = _flag(
+        "mean",
+        "Squared error: its mean over the pixels, or half its sum over them.",
+        choices=["mean", "half_sum"],
+    )
+    lr_start: float = _flag(1e-3, "Learning rate of the autoencoder at first.")
+    lr_mid: float = _flag(1e-4, "Learning rate after --lr_mid_epoch epochs.")
+    lr_mid_epoch: int = _flag(50, "Epochs with --lr_start.")
+    lr_end: float = _flag(1e-4, "Learning rate after --lr_end_epoch epochs.")
+    lr_end_epoch: int = _flag(100, "Epochs with --lr_start and --lr_mid.")
     d_rate: float = _flag(0.2, "Learning rate of D, as a share of the autoencoder's.")
     g_rate: float = _flag(
-        0.2, "Learning rate of G, as a share of the autoencoder's; 1 for priors with labels."
+        0.2, "Learning rate of G, likewise; by default 1 where D sees labels, 0.2 where it does not."
     )
+    ce_rate: float = _flag(1.0, "Learning rate of the labels' cross entropy, likewise (semi_supervised).")
     d_noise: float = _flag(0.15, "Standard deviation of the noise on every code that D sees.")
+    init_std: float = _flag(0.0, "Standard deviation of the initial weights; 0 for Glorot's.")
     noised: bool = _flag(True, "Add N(0, 0.3) noise to the input in training.")
     num_samples: int = _flag(5000, "Number of labelled images (semi_supervised).")
+    precision: str = _flag(
+        "float32",
+        "Of the products in the hidden layers; everything else is float32.",
+        choices=["float32", "bfloat16"],
+    )
+    jit_compile: str = _flag(
+        "auto", "Compile the train step with XLA; auto does so on one GPU.", choices=["auto", "on", "off"]
+    )
     seed: int = _flag(0, "Every random draw depends on it.")
     run_dir: str = _flag("", "Folder for the results; by default a new one in runs/.")
     resume: bool = _flag(False, "Go on from the last checkpoint of --run_dir.")
@@ -61,25 +110,39 @@ class Config:
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices and value not in choices:
                 raise UserError(registry.unknown_choice(field.name, value, choices))
-        for name in ("n_z", "n_hidden", "n_epoch", "batch_size", "num_samples"):
+        for name in ("n_z", "n_hidden", "n_epoch", "batch_size", "num_samples", "lr_mid_epoch"):
             _require(getattr(self, name) >= 1, f"--{name} must be at least 1.", self, name)
-        for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate"):
+        for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate", "ce_rate"):
             rate = getattr(self, name)
             _require(0 < rate < float("inf"), f"--{name} must be positive.", self, name)
         _require(0 < self.keep_prob <= 1, "--keep_prob must be above 0, at most 1.", self, "keep_prob")
-        _require(0 <= self.d_noise < float("inf"), "--d_noise must not be negative.", self, "d_noise")
+        for name in ("d_noise", "init_std"):
+            value = getattr(self, name)
+            _require(0 <= value < float("inf"), f"--{name} must not be negative.", self, name)
+        for name in ("momentum", "gan_momentum"):
+            _require(0 <= getattr(self, name) < 1, f"--{name} must be at least 0, below 1.", self, name)
+        _require(
+            self.lr_end_epoch >= self.lr_mid_epoch,
+            f"--lr_end_epoch must be at least --lr_mid_epoch, {self.lr_mid_epoch}.",
+            self,
+            "lr_end_epoch",
+        )
         _require(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647.", self, "seed")
         if self.prior in PLANAR_PRIORS and self.n_z % 2:
             raise UserError(f"--prior {self.prior} needs an even --n_z, got {self.n_z}.")
         if self.PMLR and self.n_z != 2:
             raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
-        if self.PARR:
+        if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
 
     def learning_rates(self, epoch):
-        """Learning rate of each phase (AE, D, G) in an epoch (from 0): the first seed's steps."""
-        rate = self.lr_start if epoch < 50 else self.lr_mid if epoch < 100 else self.lr_end
-        return {"ae": rate, "d": rate * self.d_rate, "g": rate * self.g_rate}
+        """Learning rate of each phase of the model in an epoch (from 0)."""
+        started, midway = epoch >= self.lr_mid_epoch, epoch >= self.lr_end_epoch
+        rate = self.lr_end if midway else self.lr_mid if started else self.lr_start
+        rates = {"ae": rate, "d": rate * self.d_rate, "g": rate * self.g_rate}
+        if self.model == "semi_supervised":
+            rates["ce"] = rate * self.ce_rate
+        return rates
 
     def flag_lines(self):
         """The flags that repeat this run elsewhere, one per line: a flag file for `--flagfile`."""
@@ -88,15 +151,20 @@ class Config:
         return [f"--{name}={value}" for name, value in values.items()]
 
 
-def dependent_defaults(prior, n_z):
-    """Defaults of flags that follow from other flags.
+def dependent_defaults(given):
+    """Defaults of flags that follow from the flags given: those of the recipe, and G's rate.
 
-    Where the prior has no labels, G at the full rate outruns D, which learns at a fifth of it: D stays
+    Where D sees no labels, G at the full rate outruns D, which learns at a fifth of it: D stays
     undecided while the codes are far from the prior, and G's Adam turns its noise into full steps that
-    undo the autoencoder's. Where the prior has labels, G needs that rate to sort the classes.
+    undo the autoencoder's. Where D sees labels, G needs that rate to sort the classes.
     """
-    has_labels = prior in PLANAR_PRIORS or n_z == 2
-    return {"g_rate": 1.0 if has_labels else 0.2}
+    sees_labels = {
+        "supervised": given["prior"] in PLANAR_PRIORS or given["n_z"] == 2,
+        "semi_supervised": True,
+        "unsupervised": False,
+    }
+    g_rate = 1.0 if sees_labels.get(given["model"]) else 0.2
+    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {})}
 
 
 def _require(condition, message, config, name):

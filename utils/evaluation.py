@@ -17,7 +17,8 @@ def evaluate(model, data, codes):
     Returns:
         dict of floats: `test_reconstruction_mse` (mean over images and pixels, [0, 1] scale),
         `prior_distance`, `prior_distance_floor` and, where labels have their own part of the prior,
-        `test_component_accuracy` with its ceiling and `prior_distance_given_labels`.
+        `test_component_accuracy` with its ceiling and `prior_distance_given_labels`; of models that
+        classify, the errors of test and validation split and the entropies of the test predictions (nats).
     """
     count = len(codes)
 
@@ -30,11 +31,21 @@ def evaluate(model, data, codes):
         for i in range(N_FLOOR_PAIRS)
     ]
     metrics = {
-        "test_reconstruction_mse": reconstruction_mse(model, data.test_images, codes),
+        "test_reconstruction_mse": reconstruction_mse(model, data.test_images),
         "prior_distance": sliced_wasserstein(codes, prior_sample(0), model.seed),
         "prior_distance_floor": float(np.mean(floors)),
     }
-    if model.prior.uses_labels:
+    if hasattr(model, "classify"):
+        probabilities = model.classify(data.test_images)
+        validation = model.classify(data.validation_images)
+        of_mean, mean = label_entropies(probabilities)
+        metrics |= {
+            "test_error_percent": error_percent(probabilities, data.test_labels),
+            "validation_error_percent": error_percent(validation, data.validation_labels),
+            "entropy_of_mean_prediction": of_mean,
+            "mean_entropy_of_predictions": mean,
+        }
+    if model.ties_labels_to_prior and model.prior.uses_labels:
         labels = data.test_labels
         drawn = model.prior.sample(count, [model.seed, -1], labels).numpy()
         metrics |= {
@@ -47,12 +58,38 @@ def evaluate(model, data, codes):
     return metrics
 
 
-def reconstruction_mse(model, images, codes):
-    """Mean squared error of the decoded codes over all images and pixels, on the [0, 1] scale."""
+def decode_samples(model, codes):
+    """Decoded codes, each with one of the labels in turn where the decoder sees one."""
+    if not model.decodes_labels:
+        return model.decode(codes)
+    return model.decode(codes, np.arange(len(codes)) % model.n_classes)
+
+
+def error_percent(probabilities, labels):
+    """Share of the images whose most probable label, of (N, K), is not their own (N,), in percent."""
+    return 100 * float(np.mean(probabilities.argmax(axis=1) != labels))
+
+
+def label_entropies(probabilities):
+    """Entropy of the mean prediction and mean entropy of single predictions (N, K), in nats.
+
+    Where the labels follow the uniform categorical prior, the first is ln K and the second 0.
+    """
+
+    def entropy(p):
+        return -np.sum(p * np.log(np.maximum(p, 1e-30)), axis=-1)
+
+    probabilities = probabilities.astype(np.float64)
+    return float(entropy(probabilities.mean(axis=0))), float(entropy(probabilities).mean())
+
+
+def reconstruction_mse(model, images):
+    """Mean squared error of the reconstructions over all images and pixels, on the [0, 1] scale."""
     total = 0.0
     for start in range(0, len(images), 1000):
-        clean = images[start : start + 1000].astype(np.float32) / 255
-        total += np.square(model.decode(codes[start : start + 1000]) - clean).sum(dtype=np.float64)
+        batch = images[start : start + 1000]
+        clean = batch.astype(np.float32) / 255
+        total += np.square(model.reconstruct(batch) - clean).sum(dtype=np.float64)
     return float(total / images.size)
 
 

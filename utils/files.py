@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
 
@@ -28,4 +29,7 @@ def write_text(path, text):
 
 def write_json(path, content):
     """Writes a JSON file atomically, indented and in the order of `content`."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    text = json.dumps(content, indent=2)
+    # A list of numbers reads better on one line than on one each.
+    text = re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
+    write_text(path, text + "\n")

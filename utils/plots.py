@@ -1,5 +1,7 @@
 """All still pictures: each function draws one figure and writes it atomically."""
 
+import re
+
 import matplotlib
 import numpy as np
 
@@ -42,6 +44,54 @@ def save_reconstructions(path, images, reconstructions, note=""):
     ):
         _show_sheet(axes, tile(sheet[:100], 10))
         axes.set_title(title)
+    _save(figure, path, note)
+
+
+def save_styles(path, originals, images, title, note=""):
+    """One row per original: the image itself, then a gap, then its versions.
+
+    Args:
+        originals: uint8 (N, H, W, C).
+        images: float (N * M, H, W, C) in [0, 1], M versions of each, row by row.
+    """
+    n_versions = len(images) // len(originals)
+    sheets = [tile(originals / 255.0, 1), tile(images, n_versions)]
+    figure, (left, right) = plt.subplots(
+        1,
+        2,
+        figsize=(CELL * (n_versions + 2) + 0.6, CELL * len(originals) + 0.9),
+        width_ratios=[1, n_versions],
+        layout="constrained",
+    )
+    for axes, sheet in ((left, sheets[0]), (right, sheets[1])):
+        _show_sheet(axes, sheet)
+    width = sheets[1].shape[1] / n_versions
+    right.set_xticks((np.arange(n_versions) + 0.5) * width, range(n_versions))
+    left.set_title("test")
+    right.set_title(title)
+    _save(figure, path, note)
+
+
+def save_confusion(path, labels, predictions, note=""):
+    """How many images of each label (rows) were given which label (columns)."""
+    n_classes = int(max(labels.max(), predictions.max())) + 1
+    counts = np.zeros((n_classes, n_classes), int)
+    np.add.at(counts, (labels, predictions), 1)
+    figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
+    # Errors are few: the colours show the share of a row on a scale that lets them be seen.
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if shares[row, column] > 0.4 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
+    wrong = 1 - np.trace(counts) / counts.sum()
+    axes.set(
+        xticks=range(n_classes),
+        yticks=range(n_classes),
+        xlabel="predicted label",
+        ylabel="label",
+        title=f"{len(labels)} test images, {100 * wrong:.2f} % wrong",
+    )
     _save(figure, path, note)
 
 
@@ -88,19 +138,27 @@ def save_curves(path, rows, note=""):
         rows: the rows of history.csv, dicts of floats.
     """
     epochs = [row["epoch"] for row in rows]
+    d_losses = [name for name in rows[0] if re.fullmatch(r"d_(._)?loss", name)]
+    # An undecided D stands at 2 ln 2, and G at ln 2 for each D.
+    equilibria = sorted({2 * np.log(2), len(d_losses) * np.log(2)})
     panels = [
-        ("Adversarial losses", ["d_loss", "g_loss"], [2 * np.log(2), np.log(2)]),
-        ("D's accuracy", ["d_accuracy_real", "d_accuracy_fake"], [0.5]),
+        ("Adversarial losses", [*d_losses, "g_loss"], equilibria),
+        ("D's accuracy", [name for name in rows[0] if re.match(r"d_.*accuracy", name)], [0.5]),
         ("Mean squared error per pixel", ["reconstruction_loss", "val_reconstruction_mse"], []),
-        ("Learning rate", ["ae_learning_rate", "d_learning_rate", "g_learning_rate"], []),
+        ("Learning rate", [name for name in rows[0] if name.endswith("learning_rate")], []),
     ]
-    figure, grid = plt.subplots(2, 2, figsize=(10, 6.5), layout="constrained")
+    if "test_error_percent" in rows[0]:
+        panels += [
+            ("Test error in percent", ["test_error_percent"], []),
+            ("Labelled images", ["label_loss", "labelled_accuracy"], []),
+        ]
+    figure, grid = plt.subplots(2, len(panels) // 2, figsize=(2.5 * len(panels), 6.5), layout="constrained")
     for axes, (title, names, equilibria) in zip(grid.flat, panels, strict=True):
         for index, name in enumerate(names):
             values = [row[name] for row in rows]
             axes.plot(epochs, values, color=CLASS_COLORS[index], marker=".", label=name)
-        for index, value in enumerate(equilibria):
-            axes.axhline(value, color=CLASS_COLORS[index], linestyle=":", label=f"equilibrium {value:.3f}")
+        for value in equilibria:
+            axes.axhline(value, color="0.3", linestyle=":", label=f"equilibrium {value:.3f}")
         if title == "Learning rate":
             axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch")

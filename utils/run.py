@@ -5,7 +5,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from data.image_data import ImageData
+import numpy as np
+
+from data.image_data import ImageData, balanced_choice
 from data.loading import load_data
 from utils.config import Config, read_saved_config
 from utils.errors import UserError
@@ -19,6 +21,7 @@ class Run:
     config: Config
     data: ImageData
     directory: Path
+    labelled: np.ndarray | None = None  # indices of the labelled training images, int (L,)
 
     @property
     def plots(self):
@@ -48,12 +51,13 @@ def prepare_run(config):
             f"--batch_size {config.batch_size} is larger than the {len(data.train_images)} "
             f"training images of {data.name}."
         )
+    labelled = _choose_labelled(config, data) if config.model == "semi_supervised" else None
     # The data that was found, so that flags.txt repeats the run where `auto` would find other data.
     config = dataclasses.replace(config, data=data.name)
     directory = Path(config.run_dir or _default_directory(config))
     if not config.resume and directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
-    run = Run(config, data, directory)
+    run = Run(config, data, directory, labelled)
     _, finished = run.last_checkpoint()
     # A run may also have ended between its last epoch and its pictures, so equality is fine.
     if config.n_epoch < finished:
@@ -67,6 +71,7 @@ def prepare_run(config):
             {
                 "flags": dataclasses.asdict(config),
                 "data": data.describe(),
+                "labelled_indices": None if labelled is None else labelled.tolist(),
                 "versions": {name: metadata.version(name) for name in packages},
             },
         )
@@ -74,6 +79,15 @@ def prepare_run(config):
     except OSError as error:
         raise UserError(f"The run directory {directory} cannot be written: {error}.") from None
     return run
+
+
+def _choose_labelled(config, data):
+    if not data.n_classes <= config.num_samples <= len(data.train_images):
+        raise UserError(
+            f"--num_samples must be from {data.n_classes}, one per class, to {len(data.train_images)}, all "
+            f"training images of {data.name}; got {config.num_samples}."
+        )
+    return balanced_choice(data.train_labels, config.num_samples, config.seed)
 
 
 def _default_directory(config):

@@ -4,12 +4,14 @@ import sys
 import time
 
 import numpy as np
+import tensorflow as tf
 
 from data.pipeline import evaluation_batches, training_batches
 from models import MODELS, load_model
+from models.fused_optimizers import FusedAdam, FusedSGD
 from utils import callbacks, plots, registry
 from utils.errors import UserError
-from utils.evaluation import evaluate
+from utils.evaluation import decode_samples, evaluate
 from utils.files import write_json
 
 NOISE_STD = 0.3  # first seed and paper
@@ -28,7 +30,14 @@ def train_and_evaluate(run):
     """
     config, data = run.config, run.data
     path, first_epoch = run.last_checkpoint()
+    steps = len(data.train_images) // config.batch_size
     model = load_model(path) if path else build_model(config, data)
+    model.compile(
+        jit_compile=uses_xla(config),
+        steps_per_execution=steps_per_call(steps),
+        **{f"{phase}_optimizer": getattr(model, f"{phase}_optimizer") for phase in model.phases},
+    )
+    model.hold(data.train_images, data.train_labels)
     print(
         f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
         f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
@@ -43,12 +52,11 @@ def train_and_evaluate(run):
         run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED]
     )
     history = callbacks.History(run.directory / "history.csv", first_epoch)
-    steps = len(data.train_images) // config.batch_size
     start = time.perf_counter()
     try:
         model.fit(
             training_batches(
-                data.train_images, data.train_labels, config.batch_size, config.seed, first_epoch
+                len(data.train_images), config.batch_size, config.seed, first_epoch * steps, run.labelled
             ),
             epochs=config.n_epoch,
             initial_epoch=first_epoch,
@@ -58,6 +66,7 @@ def train_and_evaluate(run):
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
                 callbacks.StepSchedule(config.learning_rates),
+                *([callbacks.TestError(data)] if hasattr(model, "classify") else []),
                 callbacks.StopOnNaN(),
                 history,
                 tensorboard,
@@ -74,6 +83,7 @@ def train_and_evaluate(run):
     trained = (config.n_epoch - first_epoch) * steps * config.batch_size
     metrics = {
         **evaluate(model, data, codes),
+        **({} if run.labelled is None else {"labelled_images": len(run.labelled)}),
         "epochs": config.n_epoch,
         "train_images_per_second": trained / seconds,
         "wall_seconds": seconds,
@@ -101,10 +111,31 @@ def build_model(config, data):
         keep_prob=config.keep_prob,
         noise_std=NOISE_STD if config.noised else 0.0,
         d_noise=config.d_noise,
+        reconstruction=config.reconstruction,
+        init_std=config.init_std,
+        precision=config.precision,
         seed=config.seed,
     )
-    model.compile()  # the schedule sets the learning rates
+
+    def optimizer(phase):  # the schedule sets the learning rate
+        if config.optimizer == "adam":
+            return FusedAdam(epsilon=1e-8)
+        return FusedSGD(momentum=config.gan_momentum if phase in ("d", "g") else config.momentum)
+
+    model.compile(**{f"{phase}_optimizer": optimizer(phase) for phase in model.phases})
     return model
+
+
+def uses_xla(config):
+    """Whether XLA compiles the train step: it pays on a GPU and costs on a CPU."""
+    if config.jit_compile == "auto":
+        return len(tf.config.list_physical_devices("GPU")) == 1
+    return config.jit_compile == "on"
+
+
+def steps_per_call(steps):
+    """The largest number of train steps up to 50 that divides an epoch, so that every epoch is whole."""
+    return max(count for count in range(1, 51) if steps % count == 0)
 
 
 def axes_limit(model):
@@ -129,12 +160,12 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
     plots.save_reconstructions(
         run.plots / "reconstructions.png",
         data.test_images[chosen],
-        model.decode(codes[chosen]),
+        model.reconstruct(data.test_images[chosen]),
         data.note,
     )
     plots.save_image_grid(
         run.plots / "samples.png",
-        model.decode(fixed_codes),
+        decode_samples(model, fixed_codes),
         10,
         f"Samples of the prior ({name})",
         data.note,
@@ -142,7 +173,8 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
     plots.save_curves(run.plots / "curves.png", rows, data.note)
     if config.n_z == 2:
         prior_codes, prior_labels = model.sample_prior(len(codes), seed=-1)
-        prior_labels = prior_labels if model.prior.uses_labels else None
+        shows_labels = model.ties_labels_to_prior and model.prior.uses_labels
+        prior_labels = prior_labels if shows_labels else None
         plots.save_codes(
             run.plots / "prior.png",
             prior_codes,
@@ -159,21 +191,53 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
             f"Codes of {len(codes)} test images ({name})",
             data.note,
         )
+    if hasattr(model, "classify"):
+        probabilities = model.classify(data.test_images)
+        plots.save_confusion(
+            run.plots / "confusion.png", data.test_labels, probabilities.argmax(axis=1), data.note
+        )
     if config.PMLR:
         draw_manifold(run, model)
+    if config.PARR:
+        draw_styles(run, model, codes)
+
+
+def draw_styles(run, model, codes):
+    """PARR: one style per row, taken from the test image at the left; the labels across."""
+    data, n_classes = run.data, model.n_classes
+    # The first test image of every label.
+    chosen = [int(np.argmax(data.test_labels == label)) for label in range(n_classes)]
+    images = model.decode(
+        np.repeat(codes[chosen], n_classes, axis=0), np.tile(np.arange(n_classes), len(chosen))
+    )
+    plots.save_styles(
+        run.plots / "styles.png",
+        data.test_images[chosen],
+        images,
+        "The style of the image at the left",
+        data.note,
+    )
 
 
 def draw_manifold(run, model):
-    """The decoded plane: over the prior's percentiles, and along the part of each label."""
-    grid = model.prior.percentile_grid(MANIFOLD_SIDE, run.config.seed)
-    plots.save_image_grid(
-        run.plots / "manifold.png",
-        model.decode(grid.reshape(-1, 2)),
-        MANIFOLD_SIDE,
-        f"Manifold over the percentiles of the {run.config.prior} prior",
-        run.data.note,
-    )
-    if model.prior.uses_labels:
+    """The decoded plane: over the prior's percentiles, and along the part of each label.
+
+    A decoder that sees the label gives one plane per label.
+    """
+    grid = model.prior.percentile_grid(MANIFOLD_SIDE, run.config.seed).reshape(-1, 2)
+    title = f"Manifold over the percentiles of the {run.config.prior} prior"
+    if model.decodes_labels:
+        for label in range(model.n_classes):
+            plots.save_image_grid(
+                run.plots / f"manifold_label_{label}.png",
+                model.decode(grid, np.full(len(grid), label)),
+                MANIFOLD_SIDE,
+                f"{title}, label {label}",
+                run.data.note,
+            )
+        return
+    plots.save_image_grid(run.plots / "manifold.png", model.decode(grid), MANIFOLD_SIDE, title, run.data.note)
+    if model.ties_labels_to_prior and model.prior.uses_labels:
         paths = model.prior.component_paths(MANIFOLD_SIDE)
         plots.save_image_grid(
             run.plots / "manifold_components.png",
