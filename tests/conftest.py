@@ -18,13 +18,14 @@ needs_mnist = pytest.mark.skipif(
 
 @pytest.fixture
 def make_model():
-    """Builds a small compiled supervised model; keyword arguments replace the small defaults."""
+    """Builds a small compiled model; keyword arguments replace the small defaults."""
 
-    def make(prior="gaussian_mixture", n_z=2, **kwargs):
-        from models.supervised_aae import SupervisedAAE
+    def make(prior="gaussian_mixture", n_z=2, model="supervised", **kwargs):
+        from models import MODELS
+        from utils import registry
 
         arguments = {"image_shape": (8, 8, 1), "n_classes": 10, "n_hidden": 16, **kwargs}
-        model = SupervisedAAE(prior=prior, n_z=n_z, **arguments)
+        model = registry.load(MODELS, model)(prior=prior, n_z=n_z, **arguments)
         model.compile()
         return model
 
@@ -36,3 +37,9 @@ def batch():
     """40 random images uint8 (40, 8, 8, 1) with every label four times, uint8 (40,)."""
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
     return images, np.tile(np.arange(10, dtype=np.uint8), 4)
+
+
+@pytest.fixture
+def labelled_batch(batch):
+    """The batch, and 20 of its images with their labels as the labelled part."""
+    return *batch, batch[0][:20], batch[1][:20]

@@ -254,8 +254,9 @@ def test_there_are_flag_files():
 def test_every_flag_file_of_the_project(path):
     config = main.read_config(["main.py", f"--flagfile={path}"])
     assert config != Config()
-    assert config.n_hidden == 3000
-    # The file's name ends in its prior, where that is not the gaussian.
+    assert config.model in path.stem
+    assert config.recipe == path.stem.split("_")[0]
+    assert config.n_hidden == {"seed": 3000, "paper": 1000}[config.recipe]
     assert path.stem.endswith(config.prior) or config.prior == "gaussian"
 
 
@@ -303,12 +304,21 @@ BAD_VALUES = {
     "--num_samples 0": "num_samples",
     "--d_noise -0.1": "d_noise",
     "--d_noise nan": "d_noise",
+    "--momentum 1": "momentum",
+    "--momentum -0.1": "momentum",
+    "--gan_momentum 1": "gan_momentum",
+    "--init_std -1": "init_std",
+    "--lr_mid_epoch 0": "lr_mid_epoch",
+    "--lr_mid_epoch 60 --lr_end_epoch 59": "lr_end_epoch",
+    "--recipe papr": "paper",
+    "--optimizer adm": "adam",
+    "--precision float16": "bfloat16",
     "--seed -1": "seed",
     f"--seed {2**31}": "seed",
     "--resume": "run_dir",
     **{
         f"--{name} {value}": name
-        for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate")
+        for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate", "ce_rate")
         for value in ("0", "-1e-3", "nan", "inf", "-inf")
     },
 }
@@ -586,7 +596,21 @@ def test_flags_of_a_run_on_substitute_data_repeat_it(monkeypatch, empty_folder):
         ("--prior gaussian_mixture --n_z 20", 1.0),
         ("--prior swiss_roll --n_z 2", 1.0),
         ("--prior swiss_roll --n_z 2 --g_rate 0.5", 0.5),
+        ("--model semi_supervised --n_z 20", 1.0),
+        ("--model unsupervised --n_z 2", 0.2),
+        ("--recipe paper --n_z 2", 10.0),
     ],
 )
 def test_default_rate_of_g_follows_from_the_prior(line, rate):
     assert read(line).g_rate == rate
+
+
+def test_a_recipe_sets_defaults_and_flags_override_it():
+    paper = read("--model semi_supervised --recipe paper")
+    rates = {"ae": 0.01, "d": 0.1, "g": 0.1, "ce": 0.1}
+    for epoch, divisor in ((0, 1), (49, 1), (50, 10), (999, 10), (1000, 100)):
+        assert paper.learning_rates(epoch) == pytest.approx({k: r / divisor for k, r in rates.items()})
+    assert (paper.optimizer, paper.momentum, paper.gan_momentum) == ("sgd", 0.9, 0.1)
+    assert (paper.reconstruction, paper.keep_prob, paper.batch_size) == ("half_sum", 1.0, 100)
+    other = read("--model semi_supervised --recipe paper --momentum 0.5 --batch_size 128")
+    assert other == dataclasses.replace(paper, momentum=0.5, batch_size=128)

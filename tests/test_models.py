@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from models import load_model
+from data.pipeline import training_batches
+from models import MODELS, load_model
 from models.dense_network import DenseNetwork
-from models.fused_optimizers import FusedAdam
+from models.fused_optimizers import FusedAdam, FusedSGD
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
 from models.supervised_aae import SupervisedAAE
 from priors import PRIORS
@@ -93,23 +94,103 @@ def test_label_of_a_label_free_prior_has_the_marginal_of_the_data(make_model):
     np.testing.assert_array_equal(real[:, 20:], np.eye(10)[[3, 3, 7]])
 
 
-def test_each_phase_trains_its_own_variables_only(make_model, batch):
+@pytest.mark.parametrize("name", MODELS)
+def test_each_phase_trains_its_own_variables_only(make_model, labelled_batch, name):
     """Zeroing the other optimizers' rates shows what each of them changes in a whole step."""
-    parts = ("encoder", "decoder", "discriminator")
-    expected = {
-        "ae_optimizer": (True, True, False),
-        "d_optimizer": (False, False, True),
-        "g_optimizer": (True, False, False),
+    trained = {
+        "ae": {"encoder", "decoder"},
+        "d": set(make_model(model=name).discriminator_shapes),
+        "g": {"encoder"},
+        "ce": {"encoder"},
     }
-    for active, trained in expected.items():
-        model = make_model()
-        for name in expected:
-            getattr(model, name).learning_rate = 1e-2 if name == active else 0.0
+    phases = make_model(model=name).phases
+    assert set(phases) == set(trained) - (set() if name == "semi_supervised" else {"ce"})
+    for active in phases:
+        model = make_model(model=name)
+        for phase in phases:
+            getattr(model, f"{phase}_optimizer").learning_rate = 1e-2 if phase == active else 0.0
+        parts = ["encoder", "decoder", *model.discriminator_shapes]
         before = [values(getattr(model, part).trainable_variables) for part in parts]
-        model.train_step(batch)
-        for part, old, should_change in zip(parts, before, trained, strict=True):
+        model.train_step(labelled_batch)
+        for part, old in zip(parts, before, strict=True):
             kernels = changed(old, getattr(model, part).trainable_variables)[::2]
-            assert kernels == [should_change] * 3, (active, part)
+            assert kernels == [part in trained[active]] * 3, (active, part)
+
+
+def test_one_label_head_serves_cross_entropy_decoder_and_d_y(make_model, labelled_batch):
+    """In the first seed the cross entropy trained a head that neither the decoder nor D_y saw."""
+    model = make_model(model="semi_supervised", keep_prob=1.0, noise_std=0.0)
+    codes = tf.constant(np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32))
+    probabilities = tf.nn.softmax(codes[:, 2:]).numpy()
+    seen = model.decoder_input(codes).numpy()
+    np.testing.assert_array_equal(seen[:, :2], codes[:, :2])
+    np.testing.assert_allclose(seen[:, 2:], probabilities)
+    style, labels = model.fake_samples(codes, None, [1, 2])
+    np.testing.assert_array_equal(style, codes[:, :2])
+    np.testing.assert_allclose(labels, probabilities)
+    # The cross entropy alone must change the labels that the decoder sees, towards the right ones.
+    for phase in model.phases:
+        getattr(model, f"{phase}_optimizer").learning_rate = 1e-2 if phase == "ce" else 0.0
+    images, labels = labelled_batch[2:]
+    for _ in range(30):
+        model.train_step(labelled_batch)
+    assert np.mean(model.classify(images).argmax(axis=1) == labels) == 1
+    assert not np.array_equal(labels, np.zeros_like(labels))
+
+
+def test_real_samples_of_the_semi_supervised_model(make_model):
+    model = make_model("gaussian", 3, model="semi_supervised")
+    style, one_hot = model.real_samples(np.zeros(20_000, np.uint8), [1, 2])
+    assert np.std(style, axis=0) == pytest.approx([1] * 3, rel=0.03)
+    assert set(np.unique(one_hot)) == {0, 1}
+    np.testing.assert_array_equal(np.sum(one_hot, axis=1), 1)
+    # Uniform whatever the batch's own labels are, and independent of the style.
+    assert np.mean(one_hot, axis=0) == pytest.approx([0.1] * 10, abs=0.01)
+    assert np.abs(np.corrcoef(np.concatenate([style, one_hot], axis=1).T)[:3, 3:]).max() < 0.03
+
+
+def test_semi_supervised_model_in_use(make_model, batch):
+    model = make_model("gaussian", 3, model="semi_supervised")
+    images, labels = batch
+    style, probabilities = model.encode(images), model.classify(images)
+    assert style.shape == (40, 3)
+    assert probabilities.shape == (40, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    decoded = model.decode(style, labels)
+    np.testing.assert_array_equal(decoded, model.decode(style, np.eye(10)[labels]))
+    assert not np.array_equal(decoded, model.decode(style, (labels + 1) % 10))
+    np.testing.assert_allclose(model.reconstruct(images), model.decode(style, probabilities), atol=1e-5)
+    assert model.generate(5).shape == (5, 8, 8, 1)
+    codes, drawn = model.sample_prior(5, label=3, seed=7)
+    assert set(drawn) == {3}
+    np.testing.assert_array_equal(model.generate(5, label=3, seed=7), model.decode(codes, [3] * 5))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 10], "from 0 to 9, got 10"),
+        ([-1, 0], "from 0 to 9, got -1"),
+        ([0, 1, 2], r"2 integer labels or labels of shape \(2, 10\), got int64 labels of shape \(3,\)"),
+        (np.zeros((2, 9)), r"of shape \(2, 9\)"),
+        ([0.0, 1.0], "got float64"),
+    ],
+)
+def test_labels_that_cannot_be_decoded(make_model, labels, message):
+    model = make_model(model="semi_supervised")
+    with pytest.raises(ValueError, match=message):
+        model.decode(np.zeros((2, 2)), labels)
+
+
+def test_unsupervised_model_sees_no_labels(make_model, batch):
+    model = make_model(model="unsupervised")
+    twin = make_model(model="unsupervised")
+    model.train_step(batch)
+    twin.train_step((batch[0], batch[1][::-1]))
+    for a, b in zip(model.variables, twin.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="has no labels"):
+        model.generate(3, label=1)
 
 
 def test_sharing_the_encoder_pass_changes_nothing(make_model, batch):
@@ -191,17 +272,91 @@ def test_fused_adam_equals_stock_adam(amsgrad):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_keras_file_brings_back_weights_optimizers_and_step(make_model, batch, tmp_path):
-    model = make_model()
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_fused_sgd_equals_stock_sgd(momentum, nesterov):
+    rng = np.random.default_rng(0)
+    initial = rng.normal(size=(30, 20)).astype(np.float32)
+    variables = [keras.Variable(initial) for _ in range(2)]
+    optimizers = [cls(0.1, momentum, nesterov) for cls in (FusedSGD, keras.optimizers.SGD)]
+    for step in range(100):
+        gradient = tf.constant(rng.normal(size=initial.shape).astype(np.float32))
+        for optimizer, variable in zip(optimizers, variables, strict=True):
+            optimizer.learning_rate = 0.1 if step < 50 else 0.01
+            optimizer.apply([gradient], [variable])
+    np.testing.assert_allclose(variables[0], variables[1], atol=1e-4)
+    for ours, theirs in zip(optimizers[0].variables, optimizers[1].variables, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_leaves_weights_outputs_and_losses_in_float32(make_model, labelled_batch):
+    model = make_model(model="semi_supervised", precision="bfloat16", n_hidden=64)
+    assert model.encoder.hidden_1.compute_dtype == "bfloat16"
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    images = tf.cast(labelled_batch[0], tf.float32) / 255
+    codes = model.encoder(images)
+    assert codes.dtype == model.decoder(codes).dtype == tf.float32
+    # The same weights give nearly the same outputs as in float32.
+    exact = make_model(model="semi_supervised", n_hidden=64)
+    np.testing.assert_allclose(codes, exact.encoder(images), atol=0.03)
+    assert not np.array_equal(codes, exact.encoder(images))
+    for _ in range(20):
+        model.train_step(labelled_batch)
+        exact.train_step(labelled_batch)
+    figures, expected = model.get_metrics_result(), exact.get_metrics_result()
+    assert float(figures["reconstruction_loss"]) == pytest.approx(
+        float(expected["reconstruction_loss"]), rel=0.02
+    )
+
+
+@pytest.fixture
+def fit_small(make_model, batch):
+    """Trains a small model for two epochs and returns its weights and its history."""
+
+    def fit(**kwargs):
+        model = make_model(model="semi_supervised")
+        # A large epsilon: Adam turns rounding errors of tiny gradients into whole steps.
+        optimizers = {f"{phase}_optimizer": FusedAdam(1e-2, epsilon=1e-3) for phase in model.phases}
+        model.compile(**optimizers, **kwargs)
+        model.hold(*batch)
+        batches = training_batches(40, 8, 0, labelled=range(0, 40, 3))
+        history = model.fit(batches, steps_per_epoch=6, epochs=2, verbose=0, shuffle=False).history
+        return values(model.trainable_variables), history
+
+    return fit
+
+
+def test_several_steps_per_call_change_nothing(fit_small):
+    (weights, history), (others, other_history) = fit_small(), fit_small(steps_per_execution=3)
+    for a, b in zip(weights, others, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for name, per_epoch in history.items():
+        np.testing.assert_allclose(other_history[name], per_epoch, rtol=1e-4, err_msg=name)
+
+
+def test_xla_trains_alike(fit_small):
+    """XLA turns the same bits into other normal numbers, so the runs are alike and not equal."""
+    history, other_history = fit_small()[1], fit_small(jit_compile=True)[1]
+    for name in ("reconstruction_loss", "d_z_loss", "d_y_loss", "g_loss", "label_loss"):
+        np.testing.assert_allclose(other_history[name], history[name], rtol=0.1, err_msg=name)
+
+
+def test_optimizers_of_unknown_phases_are_refused(make_model):
+    with pytest.raises(TypeError, match="ce_optimizer"):
+        make_model().compile(ce_optimizer=FusedAdam())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_file_brings_back_weights_optimizers_and_step(make_model, labelled_batch, tmp_path, name):
+    model, batch = make_model(model=name), labelled_batch
     model.ae_optimizer.learning_rate = 3e-3
     for _ in range(3):
         model.train_step(batch)
     model.save(tmp_path / "model.keras")
     loaded = load_model(tmp_path)
     assert int(loaded.step) == 3
-    names = ("ae_optimizer", "d_optimizer", "g_optimizer")
-    for name in names:
-        ours, theirs = (getattr(m, name).variables for m in (model, loaded))
+    for phase in model.phases:
+        ours, theirs = (getattr(m, f"{phase}_optimizer").variables for m in (model, loaded))
         assert len(ours) > 4  # more than iterations and learning rate: moments too
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
