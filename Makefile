@@ -1,10 +1,11 @@
-# make run ARGS="--prior swiss_roll --n_z 2" trains; make test tests; both set up .venv first.
+# make run ARGS="--prior swiss_roll --n_z 2" trains; make test tests; make bench measures the speed.
+# All set up .venv first.
 PYTHON ?= python3
 ARGS ?= --model supervised --prior gaussian_mixture --n_z 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint setup
+.PHONY: run test test-slow lint bench setup
 
 run: $(VENV)/installed
 	$(BIN)/python main.py $(ARGS)
@@ -20,6 +21,12 @@ test-slow: $(VENV)/installed
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# PyTorch is only an opponent: without it the benchmark says which rows are missing.
+bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt || \
+	  echo "requirements-bench.txt cannot be installed: the rows of PyTorch will be missing."
+	$(BIN)/python -m benchmarks.train_step $(BENCH_ARGS)
 
 setup: $(VENV)/installed
 

@@ -1,0 +1,89 @@
+"""How the cost grows with the hidden units, the batch and the number of images."""
+
+import dataclasses
+import math
+import statistics
+
+from benchmarks.operations import step_flops
+from benchmarks.sizes import Size
+from benchmarks.worker import Worker
+
+HIDDEN, BATCHES, IMAGES = (250, 500, 1000, 2000, 3000), (32, 128, 512, 2048), (2000, 4000, 8000, 16000)
+TINY_HIDDEN, TINY_BATCHES, TINY_IMAGES = (8, 16), (16, 32), (128, 256)
+BLOCK_SECONDS = 0.4
+REPEATS = 3
+
+
+def measure_scaling(data, tiny):
+    """Measures three curves.
+
+    Returns:
+        A list of dicts: `x`, the name of what grows; `values`, of x; `y`, what is measured; `seconds`;
+        and `expected`, which grows as the operations of a step, or the images, and meets the last point.
+    """
+    hidden, batches, images = (TINY_HIDDEN, TINY_BATCHES, TINY_IMAGES) if tiny else (HIDDEN, BATCHES, IMAGES)
+    base = Size(16, 32, tiny=True) if tiny else Size(1000, 128)
+
+    def flops(size):
+        n_pixels = math.prod(data.image_shape)
+        return sum(step_flops(size.batch_size, n_pixels, size.n_z, data.n_classes, size.n_hidden).values())
+
+    curves = []
+    step = Worker("benchmarks.tensorflow_steps:BareStep")
+    for name, field, values in (("hidden units", "n_hidden", hidden), ("batch", "batch_size", batches)):
+        sizes = [dataclasses.replace(base, **{field: value}) for value in values]
+        seconds = [_step_seconds(step, size, data) for size in sizes]
+        curves.append(_curve(name, values, "seconds per step", seconds, [flops(size) for size in sizes]))
+    step.stop()
+
+    epoch = Worker("benchmarks.tensorflow_steps:FitEpoch")
+    values = [n for n in images if n <= len(data.train_images)]
+    seconds = [_epoch_seconds(epoch, base, data, n) for n in values]
+    curves.append(_curve("training images", values, "seconds per epoch of fit", seconds, values))
+    epoch.stop()
+    return curves
+
+
+def _curve(x, values, y, seconds, costs):
+    expected = [cost * seconds[-1] / costs[-1] for cost in costs]
+    return {"x": x, "values": list(values), "y": y, "seconds": seconds, "expected": expected}
+
+
+def _step_seconds(worker, size, data):
+    """Seconds of a bare step: the median of a few blocks."""
+    worker.ask("build", size, data)
+    worker.answer()
+    steps = max(1, round(BLOCK_SECONDS / worker.run(1)["seconds"]))
+    return statistics.median(worker.run(steps)["seconds"] / steps for _ in range(REPEATS))
+
+
+def _epoch_seconds(worker, size, data, count):
+    """Seconds of an epoch of `fit` over the first `count` images."""
+    part = dataclasses.replace(
+        data, train_images=data.train_images[:count], train_labels=data.train_labels[:count]
+    )
+    worker.ask("build", size, part)
+    worker.answer()
+    return worker.run(1)["seconds"]
+
+
+def save_scaling_plot(path, curves):
+    """One log-log panel per curve, with what proportionality would give."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.6), layout="constrained")
+    for panel, curve in zip(panels, curves, strict=True):
+        panel.loglog(curve["values"], curve["seconds"], "o-", label="measured")
+        panel.loglog(curve["values"], curve["expected"], ":", color="grey", label="in proportion to the work")
+        panel.set_xlabel(curve["x"])
+        panel.set_ylabel(curve["y"])
+        panel.set_xticks(curve["values"], curve["values"])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,108 @@
+"""The project's own train step, in the variants that are compared."""
+
+import itertools
+import time
+from unittest import mock
+
+import keras
+import tensorflow as tf
+
+from benchmarks.sizes import WARM_UP_STEPS, premade_batches
+from models.adversarial_autoencoder import AdversarialAutoencoder
+from utils import callbacks, training
+from utils.run import Run
+
+
+class BareStep:
+    """The compiled train function, called in a loop on an iterator of batches made beforehand.
+
+    Args:
+        stock_adam: train with `keras.optimizers.Adam` in all phases.
+        precision: of the model.
+    """
+
+    def __init__(self, size, data, directory, stock_adam=False, precision="float32"):
+        self.batch_size = size.batch_size
+        config = size.config(precision)
+        model = training.build_model(config, data)
+        if stock_adam:
+            model.compile(
+                **{f"{phase}_optimizer": keras.optimizers.Adam(epsilon=1e-8) for phase in model.phases}
+            )
+        for phase, rate in config.learning_rates(0).items():
+            getattr(model, f"{phase}_optimizer").learning_rate = rate
+        self.train = model.make_train_function()
+        batches = premade_batches(data, self.batch_size)
+        self.iterator = iter(tf.data.Dataset.from_tensor_slices(batches).repeat())
+        self.run(WARM_UP_STEPS)
+
+    def run(self, steps):
+        start = time.perf_counter()
+        for _ in range(steps):
+            logs = self.train(self.iterator)
+        float(logs["reconstruction_loss"])  # waits for the last step
+        return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
+
+
+class FitEpoch:
+    """A whole epoch as `main.py` trains it: its pipeline, its callbacks, its validation."""
+
+    def __init__(self, size, data, directory):
+        self.batch_size = size.batch_size
+        self.model, self.arguments = captured_fit(Run(size.config(), data, directory))
+        # A short epoch traces the functions and visits every callback.
+        self._fit(steps_per_epoch=self.model.steps_per_execution)
+
+    def run(self, steps):
+        """One epoch, however many steps that is; it pays its share of the previews."""
+        start = time.perf_counter()
+        self._fit()
+        seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        for callback in self.arguments["callbacks"]:
+            if isinstance(callback, callbacks.Previews):
+                callback.on_epoch_end(callbacks.PREVIEW_EVERY - 1)
+        seconds += (time.perf_counter() - start) / callbacks.PREVIEW_EVERY
+        return {"seconds": seconds, "images": self.arguments["steps_per_epoch"] * self.batch_size}
+
+    def _fit(self, **changes):
+        # The second epoch, since the first draws previews and few others do.
+        self.model.fit(**{**self.arguments, "initial_epoch": 1, "epochs": 2, **changes})
+
+
+class Pipeline:
+    """The batches of `fit` alone, without a train step."""
+
+    def __init__(self, size, data, directory):
+        self.batch_size = size.batch_size
+        _, arguments = captured_fit(Run(size.config(), data, directory))
+        self.batches = iter(arguments["x"])
+        self.run(WARM_UP_STEPS)
+
+    def run(self, steps):
+        start = time.perf_counter()
+        for _ in itertools.islice(self.batches, steps):
+            pass
+        return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
+
+
+def captured_fit(run):
+    """The model and the arguments with which the project calls `fit` for this run.
+
+    Taken from the call itself, so that the epoch measured is the epoch that users get.
+    """
+
+    class Call(Exception):
+        pass
+
+    def fit(model, x=None, **arguments):
+        raise Call(model, {"x": x, **arguments})
+
+    for folder in (run.plots, run.checkpoints):
+        folder.mkdir(parents=True)
+    with mock.patch.object(AdversarialAutoencoder, "fit", fit):
+        try:
+            training.train_and_evaluate(run)
+        except Call as call:
+            return call.args
+    raise RuntimeError("train_and_evaluate did not call fit.")
