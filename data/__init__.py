@@ -1,7 +1,7 @@
 """Data sets. To add one: a function that returns an `ImageData`, and a line here.
 
-Each function takes the list of folders to search and returns None where it finds nothing; what it
-finds but cannot read is a `UserError`.
+Each function takes the list of folders to search, and those in `RESIZED` the size of the images; what it
+does not find or cannot read is a `UserError`.
 """
 
 DATASETS = {
@@ -10,4 +10,12 @@ DATASETS = {
     "fashion_mnist": "data.loading:load_fashion_mnist",
     "cifar10": "data.loading:load_cifar10",
     "digits": "data.loading:load_digits",
+    "celeb_a": "data.celeba:load_celeb_a",
+    "folder": "data.image_folder:load_folder",
 }
+
+# Data sets of large images, which are cut to squares and resized to --image_size.
+RESIZED = {"celeb_a", "folder"}
+
+# Data sets with several attributes per image instead of one class.
+ATTRIBUTE_DATASETS = {"celeb_a"}

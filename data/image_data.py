@@ -13,8 +13,10 @@ class ImageData:
         name: e.g. "mnist".
         source: where the data came from, for people.
         train_images, validation_images, test_images: uint8 (N, H, W, C).
-        train_labels, validation_labels, test_labels: uint8 (N,), from 0 to n_classes - 1.
-        n_classes: number of labels.
+        train_labels, validation_labels, test_labels: uint8 (N,), one class per image, from 0 to
+            n_classes - 1; or uint8 (N, n_classes), attributes of which each image has any number, in {0, 1}.
+        n_classes: number of classes or attributes K.
+        label_names: names of the K classes or attributes; () where they are just numbers.
         note: what a reader of the pictures must know, e.g. that this is a substitute; often empty.
     """
 
@@ -28,6 +30,7 @@ class ImageData:
     test_labels: np.ndarray
     n_classes: int = 10
     note: str = ""
+    label_names: tuple = ()
 
     @classmethod
     def from_official_split(cls, name, source, train, test, **kwargs):
@@ -50,6 +53,11 @@ class ImageData:
         )
 
     @property
+    def has_attributes(self):
+        """Whether the labels are attributes (N, K) rather than classes (N,)."""
+        return self.train_labels.ndim == 2
+
+    @property
     def image_shape(self):
         """(H, W, C)."""
         return self.train_images.shape[1:]
@@ -62,6 +70,7 @@ class ImageData:
             "note": self.note,
             "image_shape": list(self.image_shape),
             "n_classes": self.n_classes,
+            **({"named_labels": len(self.label_names)} if self.label_names else {}),
             "train_images": len(self.train_images),
             "validation_images": len(self.validation_images),
             "test_images": len(self.test_images),

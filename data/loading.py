@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import DATASETS, readers
+from data import DATASETS, RESIZED, readers
 from data.image_data import ImageData, stratified_choice
 from utils import registry
 from utils.errors import UserError, first_line
@@ -21,23 +21,27 @@ PROBE_SECONDS = 3
 SUBSTITUTE_NOTE = "SUBSTITUTE DATA: scikit-learn's 1,797 digits, because MNIST was not found"
 
 
-def load_data(name, data_dir=""):
+def load_data(name, data_dir="", image_size=32):
     """Loads a data set by its name in `DATASETS`.
 
     Args:
         data_dir: folder to search; "" for the usual places.
+        image_size: pixels along each side, of the data sets in `RESIZED`.
 
     Raises:
         UserError: if the data cannot be found or read.
     """
     if data_dir and not Path(data_dir).is_dir():
         raise UserError(f"--data_dir {data_dir} is not a folder.")
+    if name == "folder" and not data_dir:
+        raise UserError("--data folder needs --data_dir, the folder with the images.")
     if data_dir:
         folders = [Path(data_dir)]
     else:
         home = Path.home()
         folders = [Path("datasets"), home / ".keras" / "datasets", home / "tensorflow_datasets"]
-    return registry.load(DATASETS, name)(folders)
+    size = {"image_size": image_size} if name in RESIZED else {}
+    return registry.load(DATASETS, name)(folders, **size)
 
 
 def load_auto(folders):
@@ -153,11 +157,17 @@ def _find_cifar10(folder):
 
 
 def _find_tfds(name, folder):
+    prepared = tfds_folder(name, folder)
+    return (f"TFDS folder {prepared}", *readers.read_tfds(prepared, name)) if prepared else None
+
+
+def tfds_folder(name, folder):
+    """The newest folder in which TFDS has prepared a data set, or None."""
     # folder/<name>/<version>/, one of them possibly the folder that was passed.
     for pattern in (f"{name}/*/dataset_info.json", "*/dataset_info.json", "dataset_info.json"):
         for info in sorted(folder.glob(pattern), reverse=True):
             if name in info.parent.resolve().parts[-2:]:
-                return f"TFDS folder {info.parent}", *readers.read_tfds(info.parent, name)
+                return info.parent
     return None
 
 

@@ -11,13 +11,13 @@ class Gaussian(Prior):
 
     Label 0 owns the disc around the origin that holds 1 / K of the mass, labels 1 to K - 1 own equal
     angular sectors outside it. The first seed took the unit disc for label 0, which holds 39 % of the
-    mass: its discriminator could then tell codes by their label alone. With n_z other than 2 the code
-    is independent of the label.
+    mass: its discriminator could then tell codes by their label alone. With n_z other than 2, or a single
+    class, the code is independent of the label.
     """
 
     @property
     def uses_labels(self):
-        return self.n_z == 2
+        return self.n_z == 2 and self.n_classes > 1
 
     @property
     def _disc_radius(self):

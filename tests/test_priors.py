@@ -156,3 +156,11 @@ def test_priors_work_inside_a_graph(name):
     np.testing.assert_allclose(
         draw(all_labels()), prior.sample(N, [3, 4], all_labels()), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_a_single_class(prior):
+    made = registry.load(PRIORS, prior)(2, 1)
+    codes = made.sample(500, [1, 2], np.zeros(500, np.int32)).numpy()
+    assert np.isfinite(codes).all()
+    assert codes.std() > 0.1

@@ -56,6 +56,7 @@ class Config:
         "Folder with the data files. By default $AAE_DATA_DIR, then datasets/, ~/.keras/datasets "
         "and ~/tensorflow_datasets are searched.",
     )
+    image_size: int = _flag(32, "Side of the square images of celeb_a and folder, in pixels.")
     n_hidden: int = _flag(1000, "Units per hidden layer.", aliases=("super_n_hidden", "semi_n_hidden"))
     recipe: str = _flag(
         "seed",
@@ -115,6 +116,7 @@ class Config:
         for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate", "ce_rate"):
             rate = getattr(self, name)
             _require(0 < rate < float("inf"), f"--{name} must be positive.", self, name)
+        _require(8 <= self.image_size <= 512, "--image_size must be from 8 to 512.", self, "image_size")
         _require(0 < self.keep_prob <= 1, "--keep_prob must be above 0, at most 1.", self, "keep_prob")
         for name in ("d_noise", "init_std"):
             value = getattr(self, name)
@@ -173,9 +175,9 @@ def _require(condition, message, config, name):
 
 
 def canonical_name(name):
-    """The registry's spelling of a name: MNIST -> mnist, CIFAR_10 -> cifar10, CelebA stays celeba."""
-    name = name.lower().replace("-", "_")
-    return re.sub(r"_(?=\d)", "", name)
+    """The registry's spelling of a name: MNIST -> mnist, CIFAR_10 -> cifar10, CelebA -> celeb_a."""
+    name = re.sub(r"_(?=\d)", "", name.lower().replace("-", "_"))
+    return {"celeba": "celeb_a"}.get(name, name)
 
 
 def read_saved_config(run_dir):

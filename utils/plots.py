@@ -100,7 +100,7 @@ def save_codes(path, codes, labels, limit, title, note=""):
 
     Args:
         codes: float (N, 2).
-        labels: int (N,), or None to leave the classes out.
+        labels: int (N,); None, or attributes (N, K), to leave the classes out.
         limit: the axes run from -limit to limit, so that two pictures can be laid side by side.
     """
     figure, axes = plt.subplots(figsize=(6.4, 6.4), layout="constrained")
@@ -112,7 +112,7 @@ def save_codes(path, codes, labels, limit, title, note=""):
 def draw_codes(axes, codes, labels, limit):
     """The scatter of `save_codes` on given axes."""
     size = 400 / np.sqrt(len(codes)) / 2
-    if labels is None:
+    if labels is None or labels.ndim == 2:
         axes.scatter(codes[:, 0], codes[:, 1], s=size, color=CLASS_COLORS[0], linewidths=0)
     else:
         for label in np.unique(labels):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data import ATTRIBUTE_DATASETS
 from data.image_data import ImageData, balanced_choice
 from data.loading import load_data
 from utils.config import Config, read_saved_config
@@ -43,7 +44,11 @@ def prepare_run(config):
     Raises:
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
-    data = load_data(config.data, config.data_dir)
+    if config.data in ATTRIBUTE_DATASETS:
+        _refuse_attributes(config)  # before minutes of decoding
+    data = load_data(config.data, config.data_dir, config.image_size)
+    if data.has_attributes:
+        _refuse_attributes(config)
     if config.resume:
         data = _same_data(Path(config.run_dir), data)
     if config.batch_size > len(data.train_images):
@@ -79,6 +84,14 @@ def prepare_run(config):
     except OSError as error:
         raise UserError(f"The run directory {directory} cannot be written: {error}.") from None
     return run
+
+
+def _refuse_attributes(config):
+    if config.model in ("supervised", "semi_supervised"):
+        raise UserError(
+            f"--model {config.model} needs one class per image, which {config.data} does not have: "
+            f"choose --model unsupervised."
+        )
 
 
 def _choose_labelled(config, data):

@@ -1,0 +1,192 @@
+"""Any folder of pictures as a data set; and finding, decoding, cropping and resizing pictures."""
+
+import itertools
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from data.image_cache import DecodedImages, cache_key, cached
+from data.image_data import stratified_choice
+from utils.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MAX_FILE_BYTES = 100 * 2**20
+MAX_PIXELS = 10**8  # of one picture: 300 MB when decoded
+MAX_CLASSES = 256  # labels are uint8
+MAX_THREADS = 8
+CHUNK = 512  # pictures in the queue of the threads
+
+
+def load_folder(folders, image_size):
+    """The pictures in and below a folder; its subfolders are the classes if there are any.
+
+    Where pictures lie in the folder itself, in fewer than two subfolders or in too many, all are class 0.
+    A twelfth of each class is for validation, a twelfth for testing.
+
+    Args:
+        folders: list of the one folder.
+        image_size: S of the square images (S, S, 3).
+    """
+    (folder,) = folders
+    files = find_images(folder)
+    if not files:
+        raise UserError(
+            f"{folder} holds no images: {', '.join(SUFFIXES)} files are read, also in subfolders."
+        )
+    names = [name for name, _, _ in files]
+    labels, label_names = folder_classes(names)
+
+    def decode():
+        images, readable = decode_files(folder, names, image_size)
+        if readable.sum() < 3:
+            raise UserError(
+                f"{folder}: {readable.sum()} of {len(names)} images can be read, and three splits need 3."
+            )
+        kept = labels[readable]
+        splits = three_splits(kept)
+        order = np.argsort(splits, kind="stable")
+        unreadable = [names[index] for index in np.flatnonzero(~readable)]
+        texts = np.array(label_names, str), np.array(unreadable, str)
+        return DecodedImages(images[order], kept[order], splits[order], *texts)
+
+    path = folder / f"aae_folder_{image_size}.npz"
+    return cached(path, cache_key(image_size, files), image_size, decode).image_data("folder", str(folder))
+
+
+def folder_classes(names):
+    """Labels uint8 (N,) and sorted class names (K,) of pictures by their paths; one class has no name."""
+    tops = [name.split("/")[0] for name in names]
+    classes = sorted(set(tops))
+    if len(classes) < 2 or not all("/" in name for name in names):
+        return np.zeros(len(names), np.uint8), []
+    if len(classes) > MAX_CLASSES:
+        print(f"{len(classes)} subfolders are more than {MAX_CLASSES} classes: all images are class 0.")
+        return np.zeros(len(names), np.uint8), []
+    return np.searchsorted(classes, tops).astype(np.uint8), classes
+
+
+def three_splits(labels):
+    """0, 1 or 2 for train, validation and test, uint8 (N,): a twelfth of each class for the last two."""
+    count = max(1, len(labels) // 12)
+    splits = np.zeros(len(labels), np.uint8)
+    splits[stratified_choice(labels, count)] = 2
+    rest = np.flatnonzero(splits == 0)
+    splits[rest[stratified_choice(labels[rest], count)]] = 1
+    return splits
+
+
+def find_images(folder):
+    """The pictures in and below a folder, sorted: list of (path relative to it, bytes, mtime in ns).
+
+    Hidden files are left out, and so, with a notice, are symbolic links, unless to a file in the folder.
+    """
+    root = os.path.realpath(folder)
+    files, links, pending = [], 0, [""]
+    try:
+        while pending:
+            prefix = pending.pop()
+            with os.scandir(os.path.join(root, prefix)) as entries:
+                for entry in entries:
+                    name = prefix + entry.name
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_symlink() and not _is_file_inside(entry.path, root):
+                        links += 1
+                    elif entry.is_dir():
+                        pending.append(name + "/")
+                    elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                        status = entry.stat()
+                        files.append((name, status.st_size, status.st_mtime_ns))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error}.") from None
+    if links:
+        print(f"{links} symbolic links in {folder} are not followed: to folders or out of it.", flush=True)
+    return sorted(files)
+
+
+def _is_file_inside(path, root):
+    target = os.path.realpath(path)
+    return os.path.isfile(target) and os.path.commonpath([target, root]) == root
+
+
+def decode_files(folder, names, image_size):
+    """Decodes picture files: images and mask as of `decode_images`."""
+
+    def read(name):
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read() if os.fstat(file.fileno()).st_size <= MAX_FILE_BYTES else b""
+
+    return decode_images(names, len(names), image_size, folder, read)
+
+
+def decode_images(items, count, image_size, source, read=bytes):
+    """Decodes pictures in parallel (OpenCV lets other threads run) into one array.
+
+    Args:
+        items: iterable of `count` items; no more than CHUNK of them are held at once.
+        source: what the progress line calls them.
+        read: function from an item to the content of a picture file; it may raise OSError.
+
+    Returns:
+        images uint8 (M, S, S, 3), RGB, of those that can be read, and a mask (count,) of which these are.
+    """
+    # OpenCV reads its limit when it is loaded; its own is 3 GB for a picture.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+    import cv2
+
+    print(f"Decoding {count} images of {source}, once:", flush=True)
+    try:
+        images = np.empty((count, image_size, image_size, 3), np.uint8)
+    except MemoryError:
+        raise UserError(
+            f"{count} images of {image_size} pixels do not fit: choose a smaller --image_size."
+        ) from None
+    readable = np.zeros(count, bool)
+
+    def decode(index, item):
+        try:
+            images[index] = square(read(item), image_size)
+            readable[index] = True
+        except (OSError, ValueError, cv2.error):
+            pass  # the caller names those that are left out
+
+    on_terminal = sys.stdout.isatty()
+    log_level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)  # damaged files are counted, not described one by one
+    try:
+        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+            numbered, done = enumerate(items), 0
+            while chunk := list(itertools.islice(numbered, CHUNK)):
+                list(pool.map(decode, *zip(*chunk, strict=True)))
+                done += len(chunk)
+                if on_terminal or done == count or done // CHUNK % 20 == 0:
+                    end = "\r" if on_terminal and done < count else "\n"
+                    print(f"  {done} of {count}", end=end, flush=True)
+    finally:
+        cv2.utils.logging.setLogLevel(log_level)
+    return (images if readable.all() else images[readable]), readable
+
+
+def square(content, image_size):
+    """The centre of a picture, as large a square as fits, resized: RGB uint8 (S, S, 3).
+
+    Args:
+        content: bytes of a picture file; grey ones become RGB, too.
+
+    Raises:
+        ValueError, cv2.error: if it cannot be decoded.
+    """
+    import cv2
+
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError("no picture")
+    height, width, _ = image.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    centre = image[top : top + side, left : left + side]
+    # Averaging areas keeps fine structures from aliasing; where pixels are made up, it would show blocks.
+    method = cv2.INTER_AREA if side >= image_size else cv2.INTER_LINEAR
+    return cv2.resize(centre, (image_size, image_size), interpolation=method)
