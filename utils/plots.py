@@ -144,7 +144,7 @@ def save_curves(path, rows, note=""):
     panels = [
         ("Adversarial losses", [*d_losses, "g_loss"], equilibria),
         ("D's accuracy", [name for name in rows[0] if re.match(r"d_.*accuracy", name)], [0.5]),
-        ("Mean squared error per pixel", ["reconstruction_loss", "val_reconstruction_mse"], []),
+        ("Reconstruction error", ["reconstruction_loss", "val_reconstruction_mse"], []),
         ("Learning rate", [name for name in rows[0] if name.endswith("learning_rate")], []),
     ]
     if "test_error_percent" in rows[0]:
@@ -159,7 +159,8 @@ def save_curves(path, rows, note=""):
             axes.plot(epochs, values, color=CLASS_COLORS[index], marker=".", label=name)
         for value in equilibria:
             axes.axhline(value, color="0.3", linestyle=":", label=f"equilibrium {value:.3f}")
-        if title == "Learning rate":
+        # Half the sum over the pixels and their mean are far apart.
+        if title in ("Learning rate", "Reconstruction error"):
             axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch")
         axes.legend(fontsize=8)
