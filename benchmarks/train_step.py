@@ -116,7 +116,7 @@ def measure(arguments):
     print(f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}")
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     print(f"Images: {data.name} ({data.source}), {len(data.train_images)} of {data.image_shape}", flush=True)
-    results = {"machine": machine, "data": data.describe(), "quick": quick, "rounds": arguments.rounds}
+    results = {"machine": machine, "data": data.name, "quick": quick, "rounds": arguments.rounds}
 
     if only & PER_SIZE:
         results["sizes"] = [

@@ -99,8 +99,8 @@ class DenseNetwork(keras.layers.Layer):
 def dropout(x, keep_prob, seed):
     """Keeps each unit of (B, H) with a probability and scales it up, a pure function of the seed (2,).
 
-    16 random bits decide about a unit, so the probability is met to 1 / 131072; the stock dropout draws
-    a float for each, which takes twice as long and in bfloat16 knows only 128 different numbers.
+    16 random bits decide about a unit, so the probability is met to 1 / 131072. The stock dropout draws a
+    number of the layer's type for each, of which bfloat16 has only 128 between 0 and 1.
     """
     batch, width = tf.shape(x)[0], x.shape[1]
     bits = tf.random.stateless_uniform([batch, -(-width // 4)], seed, None, None, tf.uint64)
