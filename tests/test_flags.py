@@ -597,7 +597,8 @@ def test_flags_of_a_run_on_substitute_data_repeat_it(monkeypatch, empty_folder):
         ("--prior swiss_roll --n_z 2", 1.0),
         ("--prior swiss_roll --n_z 2 --g_rate 0.5", 0.5),
         ("--model semi_supervised --n_z 20", 1.0),
-        ("--model unsupervised --n_z 2", 0.2),
+        ("--model unsupervised --n_z 2", 1.0),
+        ("--model unsupervised --n_z 3", 0.2),
         ("--recipe paper --n_z 2", 10.0),
     ],
 )

@@ -82,7 +82,7 @@ class Config:
     lr_end_epoch: int = _flag(100, "Epochs with --lr_start and --lr_mid.")
     d_rate: float = _flag(0.2, "Learning rate of D, as a share of the autoencoder's.")
     g_rate: float = _flag(
-        0.2, "Learning rate of G, likewise; by default 1 where D sees labels, 0.2 where it does not."
+        0.2, "Learning rate of G, likewise; by default 0.2 with a gaussian prior that is not 2-D, else 1."
     )
     ce_rate: float = _flag(1.0, "Learning rate of the labels' cross entropy, likewise (semi_supervised).")
     d_noise: float = _flag(0.15, "Standard deviation of the noise on every code that D sees.")
@@ -156,16 +156,13 @@ class Config:
 def dependent_defaults(given):
     """Defaults of flags that follow from the flags given: those of the recipe, and G's rate.
 
-    Where D sees no labels, G at the full rate outruns D, which learns at a fifth of it: D stays
-    undecided while the codes are far from the prior, and G's Adam turns its noise into full steps that
-    undo the autoencoder's. Where D sees labels, G needs that rate to sort the classes.
+    With a label-free prior over a larger code, G at the full rate outruns D, which learns at a fifth of
+    it: D stays undecided while the codes are far from the prior, and G's Adam turns its noise into full
+    steps that undo the autoencoder's. On the plane and where labels are sorted, G needs the full rate:
+    at a fifth, D wins.
     """
-    sees_labels = {
-        "supervised": given["prior"] in PLANAR_PRIORS or given["n_z"] == 2,
-        "semi_supervised": True,
-        "unsupervised": False,
-    }
-    g_rate = 1.0 if sees_labels.get(given["model"]) else 0.2
+    on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
+    g_rate = 1.0 if on_plane or given["model"] == "semi_supervised" else 0.2
     return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {})}
 
 
