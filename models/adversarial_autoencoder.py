@@ -113,6 +113,11 @@ class AdversarialAutoencoder(keras.Model):
         """
         raise NotImplementedError
 
+    @property
+    def discriminators(self):
+        """The discriminators by the short names of their figures: `d`, or `d_z` and `d_y`."""
+        return {name.replace("discriminator", "d"): getattr(self, name) for name in self.discriminator_shapes}
+
     def real_samples(self, labels, seed):
         """Samples of the priors, one tensor per discriminator, for a batch with these labels (B,)."""
         raise NotImplementedError
@@ -120,6 +125,11 @@ class AdversarialAutoencoder(keras.Model):
     def fake_samples(self, codes, labels, seed):
         """What each discriminator sees of the codes (B, code_size) of images with these labels (B,)."""
         raise NotImplementedError
+
+    @property
+    def labels_have_places(self):
+        """Whether the model gives each label a part of the prior of its own."""
+        return self.ties_labels_to_prior and self.prior.uses_labels
 
     @property
     def code_size(self):
@@ -133,10 +143,9 @@ class AdversarialAutoencoder(keras.Model):
     @property
     def phases(self):
         """What each phase trains, in the order of its optimizer's state."""
-        discriminators = [getattr(self, name) for name in self.discriminator_shapes]
         return {
             "ae": self.encoder.trainable_variables + self.decoder.trainable_variables,
-            "d": [v for network in discriminators for v in network.trainable_variables],
+            "d": [v for network in self.discriminators.values() for v in network.trainable_variables],
             "g": self.encoder.trainable_variables,
         }
 
@@ -147,8 +156,8 @@ class AdversarialAutoencoder(keras.Model):
     @property
     def logged(self):
         """Names of the figures that the train step logs."""
-        parts = [name.replace("discriminator", "d") for name in self.discriminator_shapes]
-        of_d = [f"{d}_{figure}" for d in parts for figure in ("loss", "accuracy_real", "accuracy_fake")]
+        figures = ("loss", "accuracy_real", "accuracy_fake")
+        of_d = [f"{d}_{figure}" for d in self.discriminators for figure in figures]
         return ["reconstruction_loss", *of_d, "g_loss"]
 
     def blurred(self, codes, seed):
@@ -205,14 +214,11 @@ class AdversarialAutoencoder(keras.Model):
         with encoder_tape:
             fakes = self.fake_samples(self.encoder(noised, seed=next(seeds)), labels, next(seeds))
         reals = self.real_samples(labels, next(seeds))
-        discriminators = {
-            name.replace("discriminator", "d"): getattr(self, name) for name in self.discriminator_shapes
-        }
 
         # D: learns to tell the priors' samples from the codes; the encoder must not learn from it.
         logged, d_loss = {}, 0.0
         with tf.GradientTape() as tape:
-            for (d, network), real, fake in zip(discriminators.items(), reals, fakes, strict=True):
+            for (d, network), real, fake in zip(self.discriminators.items(), reals, fakes, strict=True):
                 judged = tf.concat([real, tf.stop_gradient(fake)], axis=0)
                 real_logits, fake_logits = tf.split(network(judged, seed=next(seeds)), 2)
                 loss = discriminator_loss(real_logits, fake_logits)
@@ -228,7 +234,7 @@ class AdversarialAutoencoder(keras.Model):
         # G: the encoder learns to have its codes taken for samples of the priors.
         g_loss = 0.0
         with encoder_tape:
-            for network, fake in zip(discriminators.values(), fakes, strict=True):
+            for network, fake in zip(self.discriminators.values(), fakes, strict=True):
                 g_loss += generator_loss(network(fake, seed=next(seeds)))
         self.update("g", encoder_tape, g_loss)
 
@@ -351,7 +357,7 @@ class AdversarialAutoencoder(keras.Model):
         Raises:
             ValueError: if a label is given that is out of range, or that the prior does not know.
         """
-        if label is not None and not (self.ties_labels_to_prior and self.prior.uses_labels):
+        if label is not None and not self.labels_have_places:
             raise ValueError(f"This model with the {self.prior_name} prior and n_z {self.n_z} has no labels.")
         self._check_label(label)
         return self.decode(self.sample_prior(n, label, seed)[0])

@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 from data.pipeline import training_batches
-from models import MODELS, load_model
+from models import LABELLED_DECODERS, MODELS, load_model
 from models.dense_network import DenseNetwork
 from models.fused_optimizers import FusedAdam, FusedSGD
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
@@ -339,6 +339,11 @@ def test_xla_trains_alike(fit_small):
     history, other_history = fit_small()[1], fit_small(jit_compile=True)[1]
     for name in ("reconstruction_loss", "d_z_loss", "d_y_loss", "g_loss", "label_loss"):
         np.testing.assert_allclose(other_history[name], history[name], rtol=0.1, err_msg=name)
+
+
+def test_config_knows_which_decoders_see_labels(make_model):
+    """It must refuse --PARR before TensorFlow, and with it the classes, are imported."""
+    assert {name for name in MODELS if make_model(model=name).decodes_labels} == LABELLED_DECODERS
 
 
 def test_optimizers_of_unknown_phases_are_refused(make_model):

@@ -139,8 +139,10 @@ class Config:
 
     def learning_rates(self, epoch):
         """Learning rate of each phase of the model in an epoch (from 0)."""
-        started, midway = epoch >= self.lr_mid_epoch, epoch >= self.lr_end_epoch
-        rate = self.lr_end if midway else self.lr_mid if started else self.lr_start
+        if epoch < self.lr_mid_epoch:
+            rate = self.lr_start
+        else:
+            rate = self.lr_mid if epoch < self.lr_end_epoch else self.lr_end
         rates = {"ae": rate, "d": rate * self.d_rate, "g": rate * self.g_rate}
         if self.model == "semi_supervised":
             rates["ce"] = rate * self.ce_rate

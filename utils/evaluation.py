@@ -45,7 +45,7 @@ def evaluate(model, data, codes):
             "entropy_of_mean_prediction": of_mean,
             "mean_entropy_of_predictions": mean,
         }
-    if model.ties_labels_to_prior and model.prior.uses_labels:
+    if model.labels_have_places:
         labels = data.test_labels
         drawn = model.prior.sample(count, [model.seed, -1], labels).numpy()
         metrics |= {

@@ -173,8 +173,7 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
     plots.save_curves(run.plots / "curves.png", rows, data.note)
     if config.n_z == 2:
         prior_codes, prior_labels = model.sample_prior(len(codes), seed=-1)
-        shows_labels = model.ties_labels_to_prior and model.prior.uses_labels
-        prior_labels = prior_labels if shows_labels else None
+        prior_labels = prior_labels if model.labels_have_places else None
         plots.save_codes(
             run.plots / "prior.png",
             prior_codes,
@@ -237,7 +236,7 @@ def draw_manifold(run, model):
             )
         return
     plots.save_image_grid(run.plots / "manifold.png", model.decode(grid), MANIFOLD_SIDE, title, run.data.note)
-    if model.ties_labels_to_prior and model.prior.uses_labels:
+    if model.labels_have_places:
         paths = model.prior.component_paths(MANIFOLD_SIDE)
         plots.save_image_grid(
             run.plots / "manifold_components.png",
