@@ -5,11 +5,12 @@ MODELS = {
     "supervised": "models.supervised_aae:SupervisedAAE",
     "semi_supervised": "models.semi_supervised_aae:SemiSupervisedAAE",
     "unsupervised": "models.unsupervised_aae:UnsupervisedAAE",
+    "conditional": "models.conditional_aae:ConditionalAAE",
 }
 
 
 # Models whose decoder sees the label beside the code.
-LABELLED_DECODERS = {"semi_supervised"}
+LABELLED_DECODERS = {"semi_supervised", "conditional"}
 
 
 def __getattr__(name):

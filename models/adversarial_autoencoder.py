@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from models import MODELS
-from models.dense_network import DenseNetwork
 from models.fused_optimizers import FusedAdam
 from models.losses import RECONSTRUCTION_LOSSES, discriminator_loss, generator_loss
+from models.networks import NETWORKS, DenseNetwork
 from priors import PRIORS
 from utils import registry
 
@@ -30,10 +30,19 @@ class AdversarialAutoencoder(keras.Model):
         n_classes: number of labels K.
         prior: a name from `priors.PRIORS`.
         n_z: size of the code.
-        n_hidden: units per hidden layer of the encoder, the decoder and the discriminators.
+        attributes: whether labels are rows of K attributes in {0, 1} instead of one class each.
+        network: "dense" or "conv": the encoder's and the decoder's kind, from `models.networks.NETWORKS`.
+        n_hidden: units per hidden layer of the encoder and the decoder, if they are dense.
+        conv_widths: channels of their layers, if they are convolutional.
+        d_hidden: units per hidden layer of the discriminators.
+        activation: of all hidden layers, "relu" or "leaky_relu".
+        output: of the decoder, "sigmoid" or "tanh".
+        batch_norm: whether encoder and decoder have batch norm.
         keep_prob: share of hidden units that dropout keeps in training.
         noise_std: standard deviation of the noise added to every input pixel in training.
+        shift: pixels, at most, that each training image is moved by in either direction.
         d_noise: standard deviation of the noise added to every code that D sees, real or fake.
+        balance: whether D and G each wait while the other is far behind, see `may_train`.
         reconstruction: the autoencoder's cost, a name from `models.losses.RECONSTRUCTION_LOSSES`.
         init_std: standard deviation of the initial kernels, or 0 for Glorot-uniform ones.
         precision: "float32", or "bfloat16" for the hidden layers' products; weights, outputs and losses
@@ -52,10 +61,19 @@ class AdversarialAutoencoder(keras.Model):
         n_classes,
         prior,
         n_z,
+        attributes=False,
+        network="dense",
         n_hidden=1000,
+        conv_widths=(16, 32, 64),
+        d_hidden=1000,
+        activation="relu",
+        output="sigmoid",
+        batch_norm=False,
         keep_prob=0.9,
         noise_std=0.3,
+        shift=0,
         d_noise=0.0,
+        balance=False,
         reconstruction="mean",
         init_std=0.0,
         precision="float32",
@@ -67,36 +85,63 @@ class AdversarialAutoencoder(keras.Model):
         self.n_classes = n_classes
         self.prior_name = prior
         self.n_z = n_z
+        self.attributes = attributes
+        self.network = network
         self.n_hidden = n_hidden
+        self.conv_widths = tuple(conv_widths)
+        self.d_hidden = d_hidden
+        self.activation = activation
+        self.output_activation = output
+        self.batch_norm = batch_norm
         self.keep_prob = keep_prob
         self.noise_std = noise_std
+        self.shift = shift
         self.d_noise = d_noise
+        self.balance = balance
         self.reconstruction = reconstruction
         self.init_std = init_std
         self.precision = precision
         self.seed = seed
         self.prior = registry.load(PRIORS, prior)(n_z, n_classes)
 
-        def network(index, name, in_shape, out_shape, activation=None):
-            kernel_seed = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-            return DenseNetwork(
-                in_shape,
-                out_shape,
-                n_hidden,
-                keep_prob,
-                activation,
-                init_std,
-                kernel_seed,
-                name=name,
-                dtype="mixed_bfloat16" if precision == "bfloat16" else "float32",
-            )
-
-        self.encoder = network(0, "encoder", self.image_shape, (self.code_size,))
-        self.decoder = network(1, "decoder", (self.code_size,), self.image_shape, "sigmoid")
-        for index, (name, shape) in enumerate(self.discriminator_shapes.items()):
-            setattr(self, name, network(2 + index, name, shape, (1,)))
+        names = ["encoder", "decoder", *self.discriminator_shapes]
+        seeds = [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(len(names))]
+        options = {
+            name: {
+                "activation": activation,
+                "keep_prob": keep_prob,
+                "init_std": init_std,
+                "seed": kernel_seed,
+                "name": name,
+                "dtype": "mixed_bfloat16" if precision == "bfloat16" else "float32",
+            }
+            for name, kernel_seed in zip(names, seeds, strict=True)
+        }
+        encoder, decoder = NETWORKS[network]
+        widths = self.conv_widths if network == "conv" else (n_hidden, n_hidden)
+        self.encoder = encoder(
+            self.image_shape,
+            (self.code_size,),
+            widths,
+            signed_input=output == "tanh",
+            batch_norm=batch_norm,
+            **options["encoder"],
+        )
+        self.decoder = decoder(
+            (self.decoder_input_size,),
+            self.image_shape,
+            widths,
+            output=output,
+            batch_norm=batch_norm,
+            **options["decoder"],
+        )
+        for name, shape in self.discriminator_shapes.items():
+            setattr(self, name, DenseNetwork(shape, (1,), (d_hidden, d_hidden), **options[name]))
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.
         self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
+        # The losses of D and G, per discriminator, that `may_train` looks at.
+        self.last_losses = self.add_weight(name="last_losses", shape=(2,), trainable=False)
+        self.forget_losses()
         self.train_trackers = [keras.metrics.Mean(name=name) for name in self.logged]
         self.mse_tracker = keras.metrics.Mean(name="reconstruction_mse")
         self._generated = 0
@@ -133,12 +178,23 @@ class AdversarialAutoencoder(keras.Model):
 
     @property
     def code_size(self):
-        """Units of the encoder's output and of the decoder's input."""
+        """Units of the encoder's output."""
         return self.n_z
 
-    def decoder_input(self, codes):
-        """What the decoder sees of the encoder's output: (B, code_size) to the same shape."""
+    @property
+    def decoder_input_size(self):
+        """Units of what the decoder sees."""
+        return self.n_z + self.n_classes * self.decodes_labels
+
+    def decoder_input(self, codes, labels):
+        """What the decoder sees in training: of codes (B, code_size) of images with these labels."""
         return codes
+
+    def label_rows(self, labels):
+        """Labels as D and the decoder see them: classes (B,) one-hot, attributes (B, K) as they are."""
+        if self.attributes:
+            return tf.cast(labels, tf.float32)
+        return tf.one_hot(labels, self.n_classes)
 
     @property
     def phases(self):
@@ -158,7 +214,8 @@ class AdversarialAutoencoder(keras.Model):
         """Names of the figures that the train step logs."""
         figures = ("loss", "accuracy_real", "accuracy_fake")
         of_d = [f"{d}_{figure}" for d in self.discriminators for figure in figures]
-        return ["reconstruction_loss", *of_d, "g_loss"]
+        skipped = ["d_skipped", "g_skipped"] if self.balance else []
+        return ["reconstruction_loss", *of_d, "g_loss", *skipped]
 
     def blurred(self, codes, seed):
         """Codes as D sees them: noise keeps the prior and the codes from being told apart too easily.
@@ -198,14 +255,14 @@ class AdversarialAutoencoder(keras.Model):
             data: images (B, H, W, C), uint8 or float32 in [0, 1], integer labels (B,), and what
                 `last_phase` needs.
         """
-        images, labels = to_unit_interval(data[0]), data[1]
         seeds = iter(self._step_seeds(SEEDS_PER_STEP))
-        noised = self.noised(images, next(seeds))
+        images, noised = self.clean_and_noised(data[0], next(seeds))
+        labels = data[1]
 
         # AE: the reconstruction of the clean image trains encoder and decoder.
         with tf.GradientTape() as tape:
             codes = self.encoder(noised, seed=next(seeds))
-            reconstructions = self.decoder(self.decoder_input(codes), seed=next(seeds))
+            reconstructions = self.decoder(self.decoder_input(codes, labels), seed=next(seeds))
             ae_loss = RECONSTRUCTION_LOSSES[self.reconstruction](images, reconstructions)
         self.update("ae", tape, ae_loss)
 
@@ -229,26 +286,46 @@ class AdversarialAutoencoder(keras.Model):
                     f"{d}_accuracy_fake": fake_logits < 0,
                 }
         # The discriminators share no weights, so one update of all is one update of each.
-        self.update("d", tape, d_loss)
+        d_may_train, g_may_train = self.may_train()
+        self.update("d", tape, d_loss, d_may_train)
 
         # G: the encoder learns to have its codes taken for samples of the priors.
         g_loss = 0.0
         with encoder_tape:
             for network, fake in zip(self.discriminators.values(), fakes, strict=True):
                 g_loss += generator_loss(network(fake, seed=next(seeds)))
-        self.update("g", encoder_tape, g_loss)
+        self.update("g", encoder_tape, g_loss, g_may_train)
+        if self.balance:
+            # Of D's two terms the mean, so that ln 2 is the equilibrium of both players.
+            self.last_losses.assign(tf.stack([d_loss / 2, g_loss]) / len(self.discriminators))
+            logged |= {"d_skipped": ~d_may_train, "g_skipped": ~g_may_train}
 
         logged |= {"reconstruction_loss": ae_loss, "g_loss": g_loss, **self.last_phase(data, seeds)}
         self.step.assign_add(1)
         for tracker in self.train_trackers:
             tracker.update_state(logged[tracker.name])
 
+    def may_train(self):
+        """Whether D, and whether G, is updated in this step: two boolean scalars (second seed).
+
+        A player whose own loss is below 0.45 while the other's is above 0.95 is too far ahead, by the
+        losses of the step before, and waits. Without `balance`, (None, None): nobody ever waits.
+        """
+        if not self.balance:
+            return None, None
+        d_loss, g_loss = tf.unstack(tf.convert_to_tensor(self.last_losses))
+        return (g_loss < 0.95) | (d_loss > 0.45), (d_loss < 0.95) | (g_loss > 0.45)
+
+    def forget_losses(self):
+        """Lets both players begin level, as at the start of every epoch (second seed)."""
+        self.last_losses.assign([0.69, 0.69])
+
     def hold(self, images, labels):
         """Keeps the training images where the model computes, so that batches are indices alone.
 
         Args:
             images: uint8 (N, H, W, C).
-            labels: uint8 (N,).
+            labels: uint8 (N,), or attributes (N, K).
         """
         self._held = (tf.constant(images), tf.constant(labels))
 
@@ -258,25 +335,39 @@ class AdversarialAutoencoder(keras.Model):
             return batch
         return tuple(tf.gather(held, chosen) for chosen in batch.values() for held in self._held)
 
-    def noised(self, images, seed):
-        """Images as the encoder sees them in training: not clipped (first seed and paper)."""
+    def clean_and_noised(self, images, seed):
+        """Training images, moved about, as the autoencoder's target and as the encoder's input.
+
+        The noise on the input is not clipped (first seed and paper).
+        """
+        images = to_unit_interval(images)
+        if self.shift:
+            images = shifted(images, self.shift, tf.random.fold_in(seed, 1))
         if self.noise_std == 0:
-            return images
-        return images + tf.random.stateless_normal(tf.shape(images), seed, stddev=self.noise_std)
+            return images, images
+        return images, images + tf.random.stateless_normal(tf.shape(images), seed, stddev=self.noise_std)
 
     def test_step(self, data):
         """Adds a batch to the reconstruction error: no noise, no dropout."""
-        images = to_unit_interval(data[0])
-        errors = tf.reduce_mean(tf.math.squared_difference(self(images), images), axis=[1, 2, 3])
+        images, labels = to_unit_interval(data[0]), data[1]
+        errors = tf.reduce_mean(tf.math.squared_difference(self(images, labels), images), axis=[1, 2, 3])
         self.mse_tracker.update_state(errors)
 
-    def update(self, phase, tape, loss):
-        """Applies the gradient of a phase's loss to the variables that this phase trains."""
+    def update(self, phase, tape, loss, condition=None):
+        """Applies the gradient of a phase's loss to the variables that this phase trains.
+
+        Args:
+            condition: a boolean scalar tensor, whether to do so at all; None for always.
+        """
         # Gradients are summed over replicas, while every loss is a mean over one replica's batch.
         share = tf.constant(1 / self.distribute_strategy.num_replicas_in_sync)
         variables = self.phases[phase]
         gradients = tape.gradient(loss, variables, output_gradients=share)
-        getattr(self, f"{phase}_optimizer").apply(gradients, variables)
+        optimizer = getattr(self, f"{phase}_optimizer")
+        if condition is None:
+            optimizer.apply(gradients, variables)
+        else:
+            optimizer.apply_if(condition, gradients, variables)
 
     def _step_seeds(self, count):
         """Seeds (count, 2) that depend on the run's seed, the step and the replica alone."""
@@ -316,9 +407,9 @@ class AdversarialAutoencoder(keras.Model):
 
     # Use after training: numpy in, numpy out.
 
-    def call(self, images):
+    def call(self, images, labels=None):
         """Reconstructs a batch of images: float32 (B, H, W, C) in [0, 1] to the same."""
-        return self.decoder(self.decoder_input(self.encoder(images)))
+        return self.decoder(self.decoder_input(self.encoder(images), labels))
 
     def encode(self, images):
         """Codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 (N, n_z).
@@ -331,13 +422,22 @@ class AdversarialAutoencoder(keras.Model):
     def _encoder_output(self, images):
         return self._in_batches(self.encoder, self._checked_images(images))
 
-    def decode(self, codes):
+    def decode(self, codes, labels=None):
         """Images of codes: (N, n_z) to float32 (N, H, W, C) in [0, 1].
 
+        Args:
+            labels: for a decoder that sees them: classes (N,), or rows (N, K), which are one-hot,
+                probabilities, or attributes.
+
         Raises:
-            ValueError: if the codes have another shape.
+            ValueError: if codes or labels have another shape, or a label is out of range.
         """
-        return self._in_batches(self.decoder, self._checked_codes(codes))
+        codes = self._checked_codes(codes)
+        if self.decodes_labels:
+            codes = np.concatenate([codes, self._checked_label_rows(labels, len(codes))], axis=1)
+        elif labels is not None:
+            raise ValueError("The decoder of this model sees no labels.")
+        return self._in_batches(self.decoder, codes)
 
     def _checked_codes(self, codes):
         codes = np.asarray(codes, np.float32)
@@ -345,8 +445,26 @@ class AdversarialAutoencoder(keras.Model):
             raise ValueError(f"Expected codes of shape (N, {self.n_z}), got {codes.shape}.")
         return codes
 
-    def reconstruct(self, images):
-        """Decoded codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 of that shape."""
+    def _checked_label_rows(self, labels, count):
+        labels = np.asarray(labels)
+        if labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer) and not self.attributes:
+            for extreme in (labels.min(initial=0), labels.max(initial=0)):
+                self._check_label(extreme)
+            labels = np.eye(self.n_classes)[labels]
+        if labels.shape != (count, self.n_classes):
+            integers = "" if self.attributes else f"{count} integer labels or "
+            raise ValueError(
+                f"Expected {integers}labels of shape ({count}, {self.n_classes}), "
+                f"got {labels.dtype} labels of shape {labels.shape}."
+            )
+        return labels.astype(np.float32)
+
+    def reconstruct(self, images, labels=None):
+        """Decoded codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 of that shape.
+
+        Args:
+            labels: of the images, which a conditional model needs; others do without.
+        """
         return self._in_batches(self.call, self._checked_images(images))
 
     def generate(self, n, label=None, seed=None):
@@ -354,13 +472,21 @@ class AdversarialAutoencoder(keras.Model):
 
         Without a `seed` every call draws new samples, the same ones in every process.
 
+        Args:
+            label: of all samples: a class, or a row of K attributes. Classes are drawn with equal
+                probability where none is given; attributes must be given.
+
         Raises:
-            ValueError: if a label is given that is out of range, or that the prior does not know.
+            ValueError: if the label is out of range, is missing, or means nothing to the model.
         """
-        if label is not None and not self.labels_have_places:
+        if self.attributes and self.decodes_labels:
+            rows = np.tile(self._checked_label_rows(np.reshape(label, (1, -1)), 1), (n, 1))
+            return self.decode(self.sample_prior(n, seed=seed)[0], rows)
+        if label is not None and not (self.labels_have_places or self.decodes_labels):
             raise ValueError(f"This model with the {self.prior_name} prior and n_z {self.n_z} has no labels.")
         self._check_label(label)
-        return self.decode(self.sample_prior(n, label, seed)[0])
+        codes, labels = self.sample_prior(n, label, seed)
+        return self.decode(codes, labels if self.decodes_labels else None)
 
     def _check_label(self, label):
         if label is not None and not 0 <= label < self.n_classes:
@@ -390,11 +516,11 @@ class AdversarialAutoencoder(keras.Model):
         return images
 
     @staticmethod
-    def _in_batches(network, inputs):
-        batches = [
-            network(to_unit_interval(inputs[start : start + INFERENCE_BATCH])).numpy()
-            for start in range(0, max(len(inputs), 1), INFERENCE_BATCH)
-        ]
+    def _in_batches(network, inputs, *others):
+        batches = []
+        for start in range(0, max(len(inputs), 1), INFERENCE_BATCH):
+            chosen = slice(start, start + INFERENCE_BATCH)
+            batches.append(network(to_unit_interval(inputs[chosen]), *(o[chosen] for o in others)).numpy())
         return np.concatenate(batches)
 
     # Saving.
@@ -406,10 +532,19 @@ class AdversarialAutoencoder(keras.Model):
             "n_classes": self.n_classes,
             "prior": self.prior_name,
             "n_z": self.n_z,
+            "attributes": self.attributes,
+            "network": self.network,
             "n_hidden": self.n_hidden,
+            "conv_widths": self.conv_widths,
+            "d_hidden": self.d_hidden,
+            "activation": self.activation,
+            "output": self.output_activation,
+            "batch_norm": self.batch_norm,
             "keep_prob": self.keep_prob,
             "noise_std": self.noise_std,
+            "shift": self.shift,
             "d_noise": self.d_noise,
+            "balance": self.balance,
             "reconstruction": self.reconstruction,
             "init_std": self.init_std,
             "precision": self.precision,
@@ -430,6 +565,20 @@ def to_unit_interval(images):
     if images.dtype == tf.uint8:
         return tf.cast(images, tf.float32) / 255.0
     return tf.cast(images, tf.float32)
+
+
+def shifted(images, limit, seed):
+    """Moves each image by whole pixels, from -limit to limit in both directions; zeros move in.
+
+    Args:
+        images: float32 (B, H, W, C).
+        seed: integer tensor (2,) that the distances depend on.
+    """
+    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    padded = tf.pad(images, [[0, 0], [limit, limit], [limit, limit], [0, 0]])
+    top, left = tf.unstack(tf.random.stateless_uniform([2, count], seed, 0, 2 * limit + 1, tf.int32))
+    rows = tf.gather(padded, top[:, None] + tf.range(height), axis=1, batch_dims=1)
+    return tf.gather(rows, left[:, None] + tf.range(width), axis=2, batch_dims=1)
 
 
 def load_model(path):

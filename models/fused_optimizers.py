@@ -13,6 +13,22 @@ import tensorflow as tf
 class FusedAdam(keras.optimizers.Adam):
     """`keras.optimizers.Adam`, each variable updated by one `ResourceApplyAdam`."""
 
+    # Whether the update that is being traced takes place: a boolean scalar tensor, or None for always.
+    _condition = None
+
+    def apply_if(self, condition, gradients, variables):
+        """`apply` where the condition, a boolean scalar tensor, holds; otherwise nothing changes.
+
+        It is computed either way and then masked: branches around updates fail on several devices.
+        """
+        if self.amsgrad:
+            raise NotImplementedError("The stock update of amsgrad cannot be masked.")
+        self._condition = condition
+        self.apply(gradients, variables)
+        self._condition = None
+        # Adam's bias correction counts the updates that took place.
+        self.iterations.assign_sub(tf.cast(~condition, self.iterations.dtype))
+
     def update_step(self, gradient, variable, learning_rate):
         if self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
@@ -20,14 +36,20 @@ class FusedAdam(keras.optimizers.Adam):
         step = tf.cast(self.iterations + 1, variable.dtype)
         beta_1 = tf.constant(self.beta_1, variable.dtype)
         beta_2 = tf.constant(self.beta_2, variable.dtype)
+        powers = beta_1**step, beta_2**step
+        learning_rate = tf.cast(learning_rate, variable.dtype)
+        if self._condition is not None:
+            # With these the moments stay as they are and the step is zero.
+            beta_1, beta_2 = (tf.where(self._condition, beta, 1.0) for beta in (beta_1, beta_2))
+            learning_rate = tf.where(self._condition, learning_rate, 0.0)
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=beta_1**step,
-            beta2_power=beta_2**step,
-            lr=tf.cast(learning_rate, variable.dtype),
+            beta1_power=powers[0],
+            beta2_power=powers[1],
+            lr=learning_rate,
             beta1=beta_1,
             beta2=beta_2,
             epsilon=tf.constant(self.epsilon, variable.dtype),

@@ -1,10 +1,9 @@
 """The semi-supervised adversarial autoencoder."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from models.adversarial_autoencoder import AdversarialAutoencoder, to_unit_interval
+from models.adversarial_autoencoder import AdversarialAutoencoder
 from models.losses import label_loss
 
 
@@ -36,7 +35,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def logged(self):
         return [*super().logged, "label_loss", "labelled_accuracy"]
 
-    def decoder_input(self, codes):
+    def decoder_input(self, codes, labels):
         style, logits = self.split(codes)
         return tf.concat([style, tf.nn.softmax(logits)], axis=1)
 
@@ -57,8 +56,8 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def last_phase(self, data, seeds):
         """Cross entropy: data holds labelled images (L, H, W, C) and their labels (L,) at the end."""
-        images, labels = to_unit_interval(data[2]), data[3]
-        noised = self.noised(images, next(seeds))
+        labels = data[3]
+        _, noised = self.clean_and_noised(data[2], next(seeds))
         with tf.GradientTape() as tape:
             _, logits = self.split(self.encoder(noised, seed=next(seeds)))
             loss = label_loss(labels, logits)
@@ -83,36 +82,3 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
             ValueError: if the images have another shape or type.
         """
         return tf.nn.softmax(self._encoder_output(images)[:, self.n_z :]).numpy()
-
-    def decode(self, codes, labels):
-        """Images of styles (N, n_z) with labels: float32 (N, H, W, C) in [0, 1].
-
-        Args:
-            labels: integers (N,), or one-hot rows or probabilities (N, K).
-
-        Raises:
-            ValueError: if styles or labels have another shape, or a label is out of range.
-        """
-        codes, labels = self._checked_codes(codes), np.asarray(labels)
-        if labels.shape == (len(codes),) and np.issubdtype(labels.dtype, np.integer):
-            for extreme in (labels.min(initial=0), labels.max(initial=0)):
-                self._check_label(extreme)
-            labels = np.eye(self.n_classes)[labels]
-        if labels.shape != (len(codes), self.n_classes):
-            raise ValueError(
-                f"Expected {len(codes)} integer labels or labels of shape ({len(codes)}, {self.n_classes}), "
-                f"got {labels.dtype} labels of shape {labels.shape}."
-            )
-        return self._in_batches(self.decoder, np.concatenate([codes, labels], axis=1, dtype=np.float32))
-
-    def generate(self, n, label=None, seed=None):
-        """Decodes n samples of the style prior, each with a label: float32 (n, H, W, C) in [0, 1].
-
-        Args:
-            label: of all images; by default drawn with equal probability.
-
-        Raises:
-            ValueError: if the label is out of range.
-        """
-        self._check_label(label)
-        return self.decode(*self.sample_prior(n, label, seed))

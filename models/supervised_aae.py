@@ -35,4 +35,4 @@ class SupervisedAAE(AdversarialAutoencoder):
         return (self._with_label(codes, labels, seed),)
 
     def _with_label(self, codes, labels, seed):
-        return tf.concat([self.blurred(codes, seed), tf.one_hot(labels, self.n_classes)], axis=1)
+        return tf.concat([self.blurred(codes, seed), self.label_rows(labels)], axis=1)

@@ -2,6 +2,7 @@
 
 PRIORS = {
     "gaussian": "priors.gaussian:Gaussian",
+    "truncated_gaussian": "priors.gaussian:TruncatedGaussian",
     "gaussian_mixture": "priors.gaussian_mixture:GaussianMixture",
     "swiss_roll": "priors.swiss_roll:SwissRoll",
 }

@@ -1,4 +1,6 @@
-"""The standard normal prior."""
+"""The standard normal prior, whole and truncated."""
+
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -65,3 +67,27 @@ class Gaussian(Prior):
         across = self._disc_radius * (2 * levels - 1)
         disc = np.stack([across, np.zeros(n)], axis=1)
         return np.concatenate([disc[None], sectors]).astype(np.float32)
+
+
+class TruncatedGaussian(Prior):
+    """N(0, 1) in every direction, cut at two standard deviations (second seed): independent of the label."""
+
+    LIMIT = 2.0
+
+    @property
+    def uses_labels(self):
+        return False
+
+    def sample(self, count, seed, labels=None):
+        # By the inverse CDF: the mass below -LIMIT, and what lies between the limits.
+        below = 0.5 * math.erfc(self.LIMIT / math.sqrt(2))
+        uniform = tf.random.stateless_uniform([count, self.n_z], seed)
+        codes = tf.math.ndtri(below + (1 - 2 * below) * uniform)
+        return tf.clip_by_value(codes, -self.LIMIT, self.LIMIT)
+
+    def log_prob(self, codes, labels=None):
+        codes = tf.cast(codes, tf.float32)
+        mass = math.erf(self.LIMIT / math.sqrt(2))
+        log_prob = -0.5 * (codes**2 + np.log(2 * np.pi)) - np.log(mass)
+        inside = tf.reduce_all(tf.abs(codes) <= self.LIMIT, axis=1)
+        return tf.where(inside, tf.reduce_sum(log_prob, axis=1), -np.inf)

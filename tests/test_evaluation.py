@@ -27,7 +27,9 @@ def test_reconstruction_mse_is_the_mean_over_all_images_and_pixels(make_model, m
     images = np.random.default_rng(0).integers(0, 256, (2500, 8, 8, 1), np.uint8)
     codes = model.encode(images)
     expected = np.mean((model.decode(codes).astype(np.float64) - images / 255.0) ** 2)
-    assert evaluation.reconstruction_mse(model, images) == pytest.approx(expected, rel=1e-4)
+    assert evaluation.reconstruction_mse(model, images, np.zeros(2500, int)) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_perfect_codes_get_perfect_figures(make_model):

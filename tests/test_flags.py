@@ -10,7 +10,7 @@ import main
 from data import DATASETS
 from models import MODELS
 from priors import PLANAR_PRIORS, PRIORS
-from utils.config import Config
+from utils.config import Config, count_plateaus
 from utils.errors import UserError
 from utils.files import write_json
 from utils.run import prepare_run
@@ -228,7 +228,7 @@ def test_flagfile_after_a_boolean(flagfile, before):
 def test_flagfile_inside_a_flagfile(flagfile, empty_folder):
     (empty_folder / "inner.flags").write_text("--n_z 6\n--PMLR False\n")
     name = flagfile("--seed 1\n--flagfile=inner.flags\n--n_hidden 5\n")
-    assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5)
+    assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5, d_hidden=5)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +304,20 @@ BAD_VALUES = {
     "--num_samples 0": "num_samples",
     "--d_noise -0.1": "d_noise",
     "--d_noise nan": "d_noise",
+    "--noise_std -1": "noise_std",
+    "--shift -1": "shift",
+    "--shift 9": "shift",
+    "--d_hidden 0": "d_hidden",
+    "--network convolutional": "conv",
+    "--conv_widths 16,0": "conv_widths",
+    "--conv_widths 16;32": "conv_widths",
+    "--conv_widths=": "conv_widths",
+    "--activation elu": "relu",
+    "--output linear": "sigmoid",
+    "--balance --optimizer sgd": "adam",
+    "--balance --recipe paper": "adam",
+    "--lr_schedule plato": "plateau",
+    "--lr_patience 0": "lr_patience",
     "--momentum 1": "momentum",
     "--momentum -0.1": "momentum",
     "--gan_momentum 1": "gan_momentum",
@@ -318,7 +332,7 @@ BAD_VALUES = {
     "--resume": "run_dir",
     **{
         f"--{name} {value}": name
-        for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate", "ce_rate")
+        for name in ("lr_start", "lr_mid", "lr_end", "lr_floor", "d_rate", "g_rate", "ce_rate")
         for value in ("0", "-1e-3", "nan", "inf", "-inf")
     },
 }
@@ -354,6 +368,43 @@ def test_values_at_the_limit_work(line):
 def test_learning_rate_steps_after_50_and_100_epochs(epoch, rate):
     config = Config(lr_start=3.0, lr_mid=2.0, lr_end=1.0, d_rate=0.5, g_rate=2.0)
     assert config.learning_rates(epoch) == {"ae": rate, "d": rate / 2, "g": rate * 2}
+
+
+def test_width_of_d_is_that_of_the_other_networks_unless_given():
+    assert read("--n_hidden 300").d_hidden == 300
+    assert read("--n_hidden 300 --d_hidden 500").d_hidden == 500
+
+
+@pytest.mark.parametrize(
+    ("errors", "plateaus"),
+    [
+        ([], 0),
+        ([3, 2, 1, 0.9], 0),
+        ([1, 1], 0),
+        ([1, 1, 1], 1),
+        # Less than a thousandth is no improvement.
+        ([1, 0.9995, 0.9991], 1),
+        ([1, 0.998, 0.997, 0.996], 0),
+        # A fall begins the count anew, and so does a better error.
+        ([1, 1, 1, 1], 1),
+        ([1, 1, 1, 1, 1], 2),
+        ([1, 1, 1, 0.5, 1, 1], 2),
+        ([1, 1, 0.9, 1, 0.8, 1], 0),
+    ],
+)
+def test_plateaus_of_patience_2(errors, plateaus):
+    assert count_plateaus(errors, 2) == plateaus
+
+
+def test_plateau_schedule_divides_every_rate_by_5_down_to_the_floor():
+    config = Config(
+        lr_schedule="plateau", lr_patience=1, lr_start=2e-4, lr_floor=1e-5, d_rate=0.5, g_rate=2.0
+    )
+    for falls, rate in enumerate([2e-4, 4e-5, 1e-5, 1e-5]):
+        rates = config.learning_rates(99, [1.0] * (falls + 1))
+        assert rates == pytest.approx({"ae": rate, "d": rate / 2, "g": rate * 2})
+    # The step schedule has no say, however late it is.
+    assert config.learning_rates(10_000, [3.0, 2.0, 1.0])["ae"] == 2e-4
 
 
 # The program as a whole

@@ -16,25 +16,42 @@ N_PREVIEWED = 2000  # test images whose codes TensorBoard and the previews show
 KEPT_CHECKPOINTS = 2
 
 
-class StepSchedule(keras.callbacks.Callback):
+class LearningRates(keras.callbacks.Callback):
     """Sets every optimizer's learning rate at the start of an epoch, and logs it.
 
     Args:
-        learning_rates: function of the epoch (from 0) that gives the rate of each phase by its name.
+        learning_rates: function of the epoch (from 0) and the validation errors of the epochs before that
+            gives the rate of each phase by its name.
+        history: the `History` with these errors, which a resumed run finds there as well.
     """
 
-    def __init__(self, learning_rates):
+    def __init__(self, learning_rates, history):
         super().__init__()
         self.learning_rates = learning_rates
+        self.history = history
 
     def on_epoch_begin(self, epoch, logs=None):
-        for phase, rate in self.learning_rates(epoch).items():
+        errors = [row["val_reconstruction_mse"] for row in self.history.rows]
+        self.rates = self.learning_rates(epoch, errors)
+        for phase, rate in self.rates.items():
             getattr(self.model, f"{phase}_optimizer").learning_rate = rate
 
     def on_epoch_end(self, epoch, logs=None):
-        for phase in self.learning_rates(epoch):
+        for phase in self.rates:
             rate = getattr(self.model, f"{phase}_optimizer").learning_rate
             logs[f"{phase}_learning_rate"] = float(rate)
+
+
+class FreshPlayers(keras.callbacks.Callback):
+    """Lets D and G begin each epoch level; one that is resumed in its middle goes on as it was."""
+
+    def __init__(self, steps_per_epoch):
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if int(self.model.step) % self.steps_per_epoch == 0:
+            self.model.forget_losses()
 
 
 class History(keras.callbacks.Callback):
@@ -156,9 +173,7 @@ class Previews(keras.callbacks.Callback):
     def __init__(self, directory, data, codes, limit, tensorboard):
         super().__init__()
         self.directory = directory
-        self.images = data.test_images[:N_PREVIEWED]
-        self.labels = data.test_labels[:N_PREVIEWED]
-        self.note = data.note
+        self.data = data
         self.codes = codes
         self.limit = limit
         self.tensorboard = tensorboard
@@ -169,11 +184,12 @@ class Previews(keras.callbacks.Callback):
         self.directory.mkdir(exist_ok=True)
         title = f"after epoch {epoch + 1}"
         path = self.directory / f"samples_{epoch + 1:05d}.png"
-        images = decode_samples(self.model, self.codes)
-        plots.save_image_grid(path, images, 10, f"Samples {title}", self.note)
+        images = decode_samples(self.model, self.codes, self.data)
+        plots.save_image_grid(path, images, 10, f"Samples {title}", self.data.note)
         self.tensorboard.add_picture("preview/samples", path, epoch + 1)
         if self.model.n_z == 2:
             path = self.directory / f"codes_{epoch + 1:05d}.png"
-            codes = self.model.encode(self.images)
-            plots.save_codes(path, codes, self.labels, self.limit, f"Codes {title}", self.note)
+            codes = self.model.encode(self.data.test_images[:N_PREVIEWED])
+            labels = self.data.test_labels[:N_PREVIEWED]
+            plots.save_codes(path, codes, labels, self.limit, f"Codes {title}", self.data.note)
             self.tensorboard.add_picture("preview/codes", path, epoch + 1)

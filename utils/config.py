@@ -10,6 +10,8 @@ from priors import PLANAR_PRIORS, PRIORS
 from utils import registry
 from utils.errors import UserError
 
+PLATEAU_DIVISOR = 5  # second seed
+
 # Values that a recipe sets where the command line does not. "seed" is made of the flags' own defaults.
 RECIPES = {
     "seed": {},
@@ -57,7 +59,19 @@ class Config:
         "and ~/tensorflow_datasets are searched.",
     )
     image_size: int = _flag(32, "Side of the square images of celeb_a and folder, in pixels.")
-    n_hidden: int = _flag(1000, "Units per hidden layer.", aliases=("super_n_hidden", "semi_n_hidden"))
+    network: str = _flag("dense", "Kind of encoder and decoder.", choices=["dense", "conv"])
+    n_hidden: int = _flag(
+        1000, "Units per hidden layer, if dense.", aliases=("super_n_hidden", "semi_n_hidden")
+    )
+    conv_widths: str = _flag(
+        "16,32,64", "Channels per hidden layer, if conv; each after the first halves the side."
+    )
+    d_hidden: int = _flag(1000, "Units per hidden layer of D; by default --n_hidden.")
+    activation: str = _flag("relu", "Of all hidden layers.", choices=["relu", "leaky_relu"])
+    output: str = _flag(
+        "sigmoid", "Of the decoder; with tanh, pixels run from -1 to 1.", choices=["sigmoid", "tanh"]
+    )
+    batch_norm: bool = _flag(False, "Batch norm in encoder and decoder.")
     recipe: str = _flag(
         "seed",
         "How to train: seed (Adam, mean squared error) or paper (SGD, half the summed squared error); "
@@ -75,6 +89,13 @@ class Config:
         "Squared error: its mean over the pixels, or half its sum over them.",
         choices=["mean", "half_sum"],
     )
+    lr_schedule: str = _flag(
+        "step",
+        "step, by --lr_mid and --lr_end; or plateau: divide by 5 when the validation error stops falling.",
+        choices=["step", "plateau"],
+    )
+    lr_patience: int = _flag(5, "Epochs without a better validation error before the rate falls (plateau).")
+    lr_floor: float = _flag(1e-6, "Smallest learning rate (plateau).")
     lr_start: float = _flag(1e-3, "Learning rate of the autoencoder at first.")
     lr_mid: float = _flag(1e-4, "Learning rate after --lr_mid_epoch epochs.")
     lr_mid_epoch: int = _flag(50, "Epochs with --lr_start.")
@@ -86,8 +107,11 @@ class Config:
     )
     ce_rate: float = _flag(1.0, "Learning rate of the labels' cross entropy, likewise (semi_supervised).")
     d_noise: float = _flag(0.15, "Standard deviation of the noise on every code that D sees.")
+    balance: bool = _flag(False, "Let D and G each wait while the other is far behind.")
     init_std: float = _flag(0.0, "Standard deviation of the initial weights; 0 for Glorot's.")
-    noised: bool = _flag(True, "Add N(0, 0.3) noise to the input in training.")
+    noised: bool = _flag(True, "Add normal noise to the input in training.")
+    noise_std: float = _flag(0.3, "Standard deviation of that noise, on pixels in [0, 1].")
+    shift: int = _flag(0, "Move each training image by up to so many pixels at random.")
     num_samples: int = _flag(5000, "Number of labelled images (semi_supervised).")
     precision: str = _flag(
         "float32",
@@ -111,14 +135,16 @@ class Config:
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices and value not in choices:
                 raise UserError(registry.unknown_choice(field.name, value, choices))
-        for name in ("n_z", "n_hidden", "n_epoch", "batch_size", "num_samples", "lr_mid_epoch"):
+        at_least_1 = ("n_z", "n_hidden", "d_hidden", "n_epoch", "batch_size", "num_samples", "lr_mid_epoch")
+        for name in (*at_least_1, "lr_patience"):
             _require(getattr(self, name) >= 1, f"--{name} must be at least 1.", self, name)
-        for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate", "ce_rate"):
+        for name in ("lr_start", "lr_mid", "lr_end", "lr_floor", "d_rate", "g_rate", "ce_rate"):
             rate = getattr(self, name)
             _require(0 < rate < float("inf"), f"--{name} must be positive.", self, name)
         _require(8 <= self.image_size <= 512, "--image_size must be from 8 to 512.", self, "image_size")
         _require(0 < self.keep_prob <= 1, "--keep_prob must be above 0, at most 1.", self, "keep_prob")
-        for name in ("d_noise", "init_std"):
+        _require(0 <= self.shift <= 8, "--shift must be from 0 to 8.", self, "shift")
+        for name in ("noise_std", "d_noise", "init_std"):
             value = getattr(self, name)
             _require(0 <= value < float("inf"), f"--{name} must not be negative.", self, name)
         for name in ("momentum", "gan_momentum"):
@@ -130,6 +156,10 @@ class Config:
             "lr_end_epoch",
         )
         _require(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647.", self, "seed")
+        if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4}){0,7}", self.conv_widths):
+            raise UserError(f"--conv_widths must be numbers such as 16,32,64, got {self.conv_widths!r}.")
+        if self.balance and self.optimizer != "adam":
+            raise UserError("--balance needs --optimizer adam.")
         if self.prior in PLANAR_PRIORS and self.n_z % 2:
             raise UserError(f"--prior {self.prior} needs an even --n_z, got {self.n_z}.")
         if self.PMLR and self.n_z != 2:
@@ -137,9 +167,29 @@ class Config:
         if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
 
-    def learning_rates(self, epoch):
-        """Learning rate of each phase of the model in an epoch (from 0)."""
-        if epoch < self.lr_mid_epoch:
+    def check_image_shape(self, shape):
+        """Refuses images (H, W, C) whose sides the convolutions cannot halve often enough.
+
+        Raises:
+            UserError: in one line.
+        """
+        parts = 2 ** self.conv_widths.count(",")
+        if self.network == "conv" and any(side % parts for side in shape[:2]):
+            raise UserError(
+                f"--network conv with --conv_widths {self.conv_widths} needs images whose sides are "
+                f"multiples of {parts}; these have {shape[0]} x {shape[1]} pixels."
+            )
+
+    def learning_rates(self, epoch, validation_errors=()):
+        """Learning rate of each phase of the model in an epoch (from 0).
+
+        Args:
+            validation_errors: of the epochs before, which the plateau schedule looks at.
+        """
+        if self.lr_schedule == "plateau":
+            drops = count_plateaus(validation_errors, self.lr_patience)
+            rate = max(self.lr_start / PLATEAU_DIVISOR**drops, min(self.lr_floor, self.lr_start))
+        elif epoch < self.lr_mid_epoch:
             rate = self.lr_start
         else:
             rate = self.lr_mid if epoch < self.lr_end_epoch else self.lr_end
@@ -156,7 +206,7 @@ class Config:
 
 
 def dependent_defaults(given):
-    """Defaults of flags that follow from the flags given: those of the recipe, and G's rate.
+    """Defaults of flags that follow from the flags given: those of the recipe, D's width, and G's rate.
 
     With a label-free prior over a larger code, G at the full rate outruns D, which learns at a fifth of
     it: D stays undecided while the codes are far from the prior, and G's Adam turns its noise into full
@@ -165,7 +215,19 @@ def dependent_defaults(given):
     """
     on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or given["model"] == "semi_supervised" else 0.2
-    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {})}
+    return {"g_rate": g_rate, "d_hidden": given["n_hidden"], **RECIPES.get(given["recipe"], {})}
+
+
+def count_plateaus(errors, patience):
+    """How often `patience` epochs in a row brought no error below 0.999 of the smallest one before them."""
+    best, waited, plateaus = float("inf"), 0, 0
+    for error in errors:
+        waited += 1
+        if error < 0.999 * best:
+            best, waited = error, 0
+        if waited == patience:
+            waited, plateaus = 0, plateaus + 1
+    return plateaus
 
 
 def _require(condition, message, config, name):

@@ -31,7 +31,7 @@ def evaluate(model, data, codes):
         for i in range(N_FLOOR_PAIRS)
     ]
     metrics = {
-        "test_reconstruction_mse": reconstruction_mse(model, data.test_images),
+        "test_reconstruction_mse": reconstruction_mse(model, data.test_images, data.test_labels),
         "prior_distance": sliced_wasserstein(codes, prior_sample(0), model.seed),
         "prior_distance_floor": float(np.mean(floors)),
     }
@@ -58,10 +58,15 @@ def evaluate(model, data, codes):
     return metrics
 
 
-def decode_samples(model, codes):
-    """Decoded codes, each with one of the labels in turn where the decoder sees one."""
+def decode_samples(model, codes, data):
+    """Decoded codes, each with one of the labels in turn where the decoder sees one.
+
+    Attributes are those of the first test images.
+    """
     if not model.decodes_labels:
         return model.decode(codes)
+    if model.attributes:
+        return model.decode(codes, np.resize(data.test_labels, (len(codes), model.n_classes)))
     return model.decode(codes, np.arange(len(codes)) % model.n_classes)
 
 
@@ -83,13 +88,14 @@ def label_entropies(probabilities):
     return float(entropy(probabilities.mean(axis=0))), float(entropy(probabilities).mean())
 
 
-def reconstruction_mse(model, images):
+def reconstruction_mse(model, images, labels):
     """Mean squared error of the reconstructions over all images and pixels, on the [0, 1] scale."""
     total = 0.0
     for start in range(0, len(images), 1000):
-        batch = images[start : start + 1000]
+        chosen = slice(start, start + 1000)
+        batch = images[chosen]
         clean = batch.astype(np.float32) / 255
-        total += np.square(model.reconstruct(batch) - clean).sum(dtype=np.float64)
+        total += np.square(model.reconstruct(batch, labels[chosen]) - clean).sum(dtype=np.float64)
     return float(total / images.size)
 
 

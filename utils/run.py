@@ -49,6 +49,7 @@ def prepare_run(config):
     data = load_data(config.data, config.data_dir, config.image_size)
     if data.has_attributes:
         _refuse_attributes(config)
+    config.check_image_shape(data.image_shape)
     if config.resume:
         data = _same_data(Path(config.run_dir), data)
     if config.batch_size > len(data.train_images):
@@ -87,10 +88,14 @@ def prepare_run(config):
 
 
 def _refuse_attributes(config):
+    if config.PARR or (config.PMLR and config.model == "conditional"):
+        raise UserError(
+            f"--{'PARR' if config.PARR else 'PMLR'} draws every class; {config.data} has attributes instead."
+        )
     if config.model in ("supervised", "semi_supervised"):
         raise UserError(
             f"--model {config.model} needs one class per image, which {config.data} does not have: "
-            f"choose --model unsupervised."
+            f"choose --model conditional or unsupervised."
         )
 
 

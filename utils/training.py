@@ -14,7 +14,6 @@ from utils.errors import UserError
 from utils.evaluation import decode_samples, evaluate
 from utils.files import write_json
 
-NOISE_STD = 0.3  # first seed and paper
 N_SAMPLES = 100
 MANIFOLD_SIDE = 20
 
@@ -65,7 +64,8 @@ def train_and_evaluate(run):
             shuffle=False,  # `training_batches` does it
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
-                callbacks.StepSchedule(config.learning_rates),
+                callbacks.LearningRates(config.learning_rates, history),
+                *([callbacks.FreshPlayers(steps)] if config.balance else []),
                 *([callbacks.TestError(data)] if hasattr(model, "classify") else []),
                 callbacks.StopOnNaN(),
                 history,
@@ -107,10 +107,19 @@ def build_model(config, data):
         n_classes=data.n_classes,
         prior=config.prior,
         n_z=config.n_z,
+        attributes=data.has_attributes,
+        network=config.network,
         n_hidden=config.n_hidden,
+        conv_widths=tuple(map(int, config.conv_widths.split(","))),
+        d_hidden=config.d_hidden,
+        activation=config.activation,
+        output=config.output,
+        batch_norm=config.batch_norm,
         keep_prob=config.keep_prob,
-        noise_std=NOISE_STD if config.noised else 0.0,
+        noise_std=config.noise_std if config.noised else 0.0,
+        shift=config.shift,
         d_noise=config.d_noise,
+        balance=config.balance,
         reconstruction=config.reconstruction,
         init_std=config.init_std,
         precision=config.precision,
@@ -160,12 +169,12 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
     plots.save_reconstructions(
         run.plots / "reconstructions.png",
         data.test_images[chosen],
-        model.reconstruct(data.test_images[chosen]),
+        model.reconstruct(data.test_images[chosen], data.test_labels[chosen]),
         data.note,
     )
     plots.save_image_grid(
         run.plots / "samples.png",
-        decode_samples(model, fixed_codes),
+        decode_samples(model, fixed_codes, data),
         10,
         f"Samples of the prior ({name})",
         data.note,

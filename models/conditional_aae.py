@@ -1,0 +1,43 @@
+"""The conditional adversarial autoencoder."""
+
+import keras
+import tensorflow as tf
+
+from models.adversarial_autoencoder import AdversarialAutoencoder
+
+
+@keras.saving.register_keras_serializable(package="aae")
+class ConditionalAAE(AdversarialAutoencoder):
+    """The label goes to the decoder and to D, so the code need not hold it (second seed; paper, section 2.3).
+
+    D sees [z, label], real and fake with the labels of the same images: the codes of every class, or of
+    every set of attributes, are pushed onto the whole prior, and what is left for them is the style. The
+    encoder never sees the label.
+    """
+
+    decodes_labels = True
+
+    @property
+    def discriminator_shapes(self):
+        return {"discriminator": (self.n_z + self.n_classes,)}
+
+    def real_samples(self, labels, seed):
+        code_seed, blur_seed = tf.unstack(tf.random.split(seed, 2))
+        return self.fake_samples(self.prior.sample(tf.shape(labels)[0], code_seed), labels, blur_seed)
+
+    def fake_samples(self, codes, labels, seed):
+        return (self.decoder_input(self.blurred(codes, seed), labels),)
+
+    def decoder_input(self, codes, labels):
+        return tf.concat([codes, self.label_rows(labels)], axis=1)
+
+    def reconstruct(self, images, labels):
+        """Decoded codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 of that shape.
+
+        Args:
+            labels: of the images, as for `decode`.
+
+        Raises:
+            ValueError: if images or labels have another shape or type, or a label is out of range.
+        """
+        return self.decode(self.encode(images), labels)
