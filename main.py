@@ -155,7 +155,8 @@ def _split_flag_line(word):
 def _resumed(config, named):
     """The configuration of the run to resume; only its length, pictures and data folder may change."""
     saved, _ = read_saved_config(Path(config.run_dir))
-    changeable = {"n_epoch", "PMLR", "PARR", "data_dir", "run_dir", "resume"}
+    changeable = {"n_epoch", "data_dir", "run_dir", "resume"}
+    changeable |= {"PMLR", "PARR", "animate", "traversal_axes", "traversal_samples"}
     for name in sorted(named - changeable):
         old, new = getattr(saved, name), getattr(config, name)
         if old != new and not (name == "data" and new == "auto"):

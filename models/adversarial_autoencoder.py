@@ -222,9 +222,9 @@ class AdversarialAutoencoder(keras.Model):
 
         A prior without thickness, such as the swiss roll, and codes never overlap, so without noise D
         wins and G's gradient says nothing (instance noise, arXiv 1610.04490). The distributions match
-        with equal noise on both exactly if they match without.
+        with equal noise on both exactly if they match without. Without a seed there is no noise.
         """
-        if self.d_noise == 0:
+        if self.d_noise == 0 or seed is None:
             return codes
         return codes + tf.random.stateless_normal(tf.shape(codes), seed, stddev=self.d_noise)
 
@@ -458,6 +458,25 @@ class AdversarialAutoencoder(keras.Model):
                 f"got {labels.dtype} labels of shape {labels.shape}."
             )
         return labels.astype(np.float32)
+
+    def judge(self, images, labels):
+        """The logit that D gives the code of each image: above 0, it takes it for a sample of the prior.
+
+        Where there are several discriminators, it is the one of the style.
+
+        Args:
+            images: (N, H, W, C), uint8 or float32 in [0, 1].
+            labels: theirs: classes (N,) or attributes (N, K).
+
+        Returns:
+            float32 (N,).
+        """
+        network = next(iter(self.discriminators.values()))
+
+        def logits(images, labels):
+            return network(self.fake_samples(self.encoder(images), labels, None)[0])[:, 0]
+
+        return self._in_batches(logits, self._checked_images(images), np.asarray(labels))
 
     def reconstruct(self, images, labels=None):
         """Decoded codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 of that shape.

@@ -63,6 +63,10 @@ class Prior:
         x, y = np.quantile(sample, levels, axis=0).T
         return np.stack(np.meshgrid(x, y[::-1]), axis=-1).astype(np.float32)
 
+    def support(self):
+        """The range of each axis that nearly all samples lie in, its 0.5 and 99.5 percentiles: two (n_z,)."""
+        return np.quantile(self.sample(20_000, [0, 0]).numpy(), [0.005, 0.995], axis=0)
+
     def component_paths(self, n):
         """Walks of n codes along the component or region of each label: float32 array (K, n, 2)."""
         raise NotImplementedError

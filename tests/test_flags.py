@@ -254,10 +254,16 @@ def test_there_are_flag_files():
 def test_every_flag_file_of_the_project(path):
     config = main.read_config(["main.py", f"--flagfile={path}"])
     assert config != Config()
-    assert config.model in path.stem
-    assert config.recipe == path.stem.split("_")[0]
-    assert config.n_hidden == {"seed": 3000, "paper": 1000}[config.recipe]
-    assert path.stem.endswith(config.prior) or config.prior == "gaussian"
+    source = path.stem.split("_")[0]
+    assert config.recipe == ("paper" if source == "paper" else "seed")
+    assert config.n_hidden == {"seed": 3000, "paper": 1000, "freiburg": 1000}[source]
+    if source == "freiburg":
+        assert (config.model == "conditional") == path.stem.endswith("_y")
+        assert config.network in path.stem
+        assert config.data.replace("_", "") in path.stem
+    else:
+        assert config.model in path.stem
+        assert path.stem.endswith(config.prior) or config.prior == "gaussian"
 
 
 @pytest.mark.parametrize(
@@ -313,6 +319,11 @@ BAD_VALUES = {
     "--conv_widths 16;32": "conv_widths",
     "--conv_widths=": "conv_widths",
     "--activation elu": "relu",
+    "--traversal_axes 1;2": "traversal_axes",
+    "--traversal_axes 0": "traversal_axes",
+    "--n_z 5 --traversal_axes 1,6": "from 1 to 5",
+    "--traversal_samples 0": "traversal_samples",
+    "--traversal_samples 10": "traversal_samples",
     "--output linear": "sigmoid",
     "--balance --optimizer sgd": "adam",
     "--balance --recipe paper": "adam",
@@ -438,6 +449,7 @@ def assert_refused(line, folder, capsys):
         "--flagfile=absent",
         "--data mnist --data_dir absent",
         "--batch_size 2000 --data digits",
+        "--network conv --conv_widths 8,8,8,8 --data digits",
     ],
 )
 def test_mistakes_are_answered_in_one_line(line, empty_folder, capsys):
@@ -448,6 +460,11 @@ def test_a_batch_larger_than_the_data(empty_folder, capsys):
     line = assert_refused("--data digits --batch_size 2000", empty_folder, capsys)
     assert "2000" in line
     assert "digits" in line
+
+
+def test_images_that_the_strides_do_not_allow(empty_folder, capsys):
+    line = assert_refused("--data digits --network conv --conv_widths 8,8,8,8", empty_folder, capsys)
+    assert "multiples of 8; these have 28 x 28 pixels" in line
 
 
 def test_a_used_run_dir_is_refused(empty_folder, capsys):

@@ -13,8 +13,9 @@ from conftest import ROOT, needs_mnist
 import main
 from data.loading import load_data
 from models import load_model
-from priors import PRIORS
 from utils.callbacks import read_history
+from utils.config import count_plateaus
+from utils.evaluation import reconstruction_mse
 
 SMALL = ["--data", "digits", "--n_hidden", "32", "--n_epoch", "2"]
 FILES = ["config.json", "flags.txt", "history.csv", "metrics.json", "model.keras"]
@@ -29,7 +30,7 @@ def weights(directory):
     return [np.asarray(variable.value) for variable in load_model(directory).variables]
 
 
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("prior", ["gaussian", "gaussian_mixture", "swiss_roll"])
 def test_a_run_leaves_everything(tmp_path, capsys, prior):
     assert run(tmp_path / "run", *SMALL, "--prior", prior, "--n_z", "2", "--PMLR", "True") == 0
     directory = tmp_path / "run"
@@ -103,6 +104,43 @@ def test_semi_supervised_run_leaves_everything(tmp_path):
     rows = read_history(directory / "history.csv")
     assert rows[-1]["test_error_percent"] == pytest.approx(metrics["test_error_percent"])
     assert {"d_z_loss", "d_y_loss", "d_y_accuracy_real", "label_loss", "ce_learning_rate"} <= rows[0].keys()
+
+
+def test_a_scenario_of_the_second_seed_leaves_everything(tmp_path):
+    """With small widths, and the learning rate falling after every epoch that brings nothing."""
+    words = [f"--flagfile={ROOT / 'configs' / 'freiburg_3_mnist_conv_y.flags'}", "--data", "digits"]
+    words += ["--conv_widths", "4,8,8", "--d_hidden", "16", "--lr_patience", "1", "--n_epoch", "3"]
+    words += ["--n_z", "3", "--traversal_axes", "3", "--PARR"]
+    assert run(tmp_path / "run", *words) == 0
+    plots = tmp_path / "run" / "plots"
+    for name in ["samples.png", "styles.png", "scatter_classes.png", "scatter_logits.png"]:
+        assert cv2.imread(str(plots / name)).std() > 5, name
+    animations = {f"traversal_z3_label_{label}.png" for label in range(10)} | {"style.png"}
+    assert {path.name for path in (plots / "animations").iterdir()} == animations
+    rows = read_history(tmp_path / "run" / "history.csv")
+    assert {"d_skipped", "g_skipped"} <= rows[0].keys()
+    # The rate of each epoch follows from the errors of those before.
+    for epoch, row in enumerate(rows):
+        falls = count_plateaus([earlier["val_reconstruction_mse"] for earlier in rows[:epoch]], 1)
+        assert row["g_learning_rate"] == pytest.approx(2e-4 / 5**falls)
+    # model.keras makes what was measured, so batch norm's averages are in it.
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    digits, model = load_data("digits"), load_model(tmp_path / "run")
+    error = reconstruction_mse(model, digits.test_images, digits.test_labels)
+    assert error == pytest.approx(metrics["test_reconstruction_mse"], rel=1e-6)
+
+
+def test_plateau_schedule_survives_resume(tmp_path):
+    """With so small a rate the error never falls, so the rate does, again and again."""
+    words = [*SMALL[:4], "--model", "unsupervised", "--n_z", "3", "--balance"]
+    words += ["--lr_schedule", "plateau", "--lr_patience", "2", "--lr_start", "1e-9", "--lr_floor", "3e-11"]
+    assert run(tmp_path / "whole", *words, "--n_epoch", "6") == 0
+    assert run(tmp_path / "parts", *words, "--n_epoch", "3") == 0
+    assert run(tmp_path / "parts", "--resume", "--n_epoch", "6") == 0
+    histories = [read_history(tmp_path / name / "history.csv") for name in ("whole", "parts")]
+    assert histories[0] == histories[1]
+    rates = [row["ae_learning_rate"] for row in histories[0]]
+    assert rates == pytest.approx([1e-9, 1e-9, 1e-9, 2e-10, 2e-10, 4e-11], rel=1e-3)
 
 
 @pytest.mark.parametrize("count", ["9", "1320"])

@@ -425,6 +425,17 @@ def test_masked_updates_are_as_if_they_had_not_been():
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_judge_is_the_logit_of_d_without_noise(make_model, batch):
+    images, labels = batch
+    for name in MODELS:
+        model = make_model("gaussian", 3, model=name, d_noise=0.5)
+        codes, seen = model.encode(images), model.discriminators
+        if name in ("supervised", "conditional"):
+            codes = np.concatenate([codes, np.eye(10)[labels]], axis=1)
+        expected = next(iter(seen.values()))(codes.astype(np.float32))[:, 0]
+        np.testing.assert_allclose(model.judge(images, labels), expected, atol=1e-5)
+
+
 def test_unsupervised_model_sees_no_labels(make_model, batch):
     model = make_model(model="unsupervised")
     twin = make_model(model="unsupervised")

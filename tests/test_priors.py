@@ -159,6 +159,13 @@ def test_component_paths_stay_in_their_component(name):
     np.testing.assert_array_equal(found, np.repeat(np.arange(K), 14))
 
 
+def test_support_holds_all_but_a_hundredth_of_each_axis():
+    low, high = make("gaussian", 3).support()
+    np.testing.assert_allclose([low, high], [[-2.576] * 3, [2.576] * 3], atol=0.1)
+    low, high = make("truncated_gaussian", 3).support()
+    assert np.all(np.abs([low, high]) <= 2)
+
+
 def test_percentile_grid_of_the_gaussian_is_its_inverse_cdf():
     grid = make("gaussian").percentile_grid(10)
     levels = stats.norm.ppf((np.arange(10) + 0.5) / 10)

@@ -50,6 +50,9 @@ class Config:
     n_z: int = _flag(20, "Size of the code; even for priors on the plane.")
     PMLR: bool = _flag(False, "Draw the manifold that the decoder has learnt (n_z 2).")
     PARR: bool = _flag(False, "Draw every label in one style (semi_supervised).")
+    animate: bool = _flag(False, "Draw the axes of the code, and the labels, as animations.")
+    traversal_axes: str = _flag("", "Axes to animate, such as 1,2; by default all.")
+    traversal_samples: int = _flag(5, "Values of each other axis in these animations.")
     data: str = _flag(
         "auto", "Data set; auto takes MNIST if it can, else the embedded digits.", choices=DATASETS
     )
@@ -158,6 +161,16 @@ class Config:
         _require(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647.", self, "seed")
         if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4}){0,7}", self.conv_widths):
             raise UserError(f"--conv_widths must be numbers such as 16,32,64, got {self.conv_widths!r}.")
+        if not re.fullmatch(r"([1-9]\d{0,4}(,[1-9]\d{0,4})*)?", self.traversal_axes):
+            raise UserError(f"--traversal_axes must be numbers such as 1,2, got {self.traversal_axes!r}.")
+        if any(axis >= self.n_z for axis in self.animated_axes()):
+            raise UserError(f"--traversal_axes must be from 1 to {self.n_z}, got {self.traversal_axes}.")
+        _require(
+            1 <= self.traversal_samples <= 9,
+            "--traversal_samples must be from 1 to 9.",
+            self,
+            "traversal_samples",
+        )
         if self.balance and self.optimizer != "adam":
             raise UserError("--balance needs --optimizer adam.")
         if self.prior in PLANAR_PRIORS and self.n_z % 2:
@@ -179,6 +192,10 @@ class Config:
                 f"--network conv with --conv_widths {self.conv_widths} needs images whose sides are "
                 f"multiples of {parts}; these have {shape[0]} x {shape[1]} pixels."
             )
+
+    def animated_axes(self):
+        """The axes of --traversal_axes, from 0; () for all."""
+        return tuple(int(axis) - 1 for axis in self.traversal_axes.split(",") if axis)
 
     def learning_rates(self, epoch, validation_errors=()):
         """Learning rate of each phase of the model in an epoch (from 0).

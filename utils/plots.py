@@ -131,6 +131,49 @@ def draw_codes(axes, codes, labels, limit):
     axes.grid(alpha=0.3)
 
 
+def save_scatter_matrix(path, codes, values, title, note=""):
+    """Every pair of axes of the code, coloured by class or by a figure of each code.
+
+    Args:
+        codes: float (N, n_z).
+        values: int (N,), classes; or float (N,), figures such as D's logit, 0 in the middle of the scale.
+    """
+    n_axes = codes.shape[1]
+    limit = np.quantile(np.abs(codes), 0.999)
+    figure, grid = plt.subplots(
+        n_axes - 1, n_axes - 1, figsize=(2 * n_axes, 2 * n_axes), layout="constrained", squeeze=False
+    )
+    classes = np.issubdtype(values.dtype, np.integer)
+    if classes:
+        colors = {"c": [CLASS_COLORS[value % len(CLASS_COLORS)] for value in values]}
+    else:
+        scale = np.quantile(np.abs(values), 0.99)
+        colors = {"c": values, "cmap": "PuOr", "vmin": -scale, "vmax": scale}
+    for (row, column), axes in np.ndenumerate(grid):
+        if column > row:
+            axes.set_visible(False)
+            continue
+        points = axes.scatter(codes[:, column], codes[:, row + 1], s=1.5, linewidths=0, **colors)
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+        axes.label_outer()
+        if row == n_axes - 2:
+            axes.set_xlabel(f"$z_{{{column + 1}}}$")
+        if column == 0:
+            axes.set_ylabel(f"$z_{{{row + 2}}}$")
+    if classes:
+        handles = [
+            matplotlib.lines.Line2D(
+                [], [], color=CLASS_COLORS[v % len(CLASS_COLORS)], marker="o", linestyle=""
+            )
+            for v in np.unique(values)
+        ]
+        figure.legend(handles, np.unique(values), title="class", loc="upper right")
+    else:
+        figure.colorbar(points, ax=grid, shrink=0.5, location="right")
+    figure.suptitle(title)
+    _save(figure, path, note)
+
+
 def save_curves(path, rows, note=""):
     """Losses, D's accuracies, reconstruction errors and learning rate against the epoch.
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from data.pipeline import evaluation_batches, training_batches
 from models import MODELS, load_model
 from models.fused_optimizers import FusedAdam, FusedSGD
-from utils import callbacks, plots, registry
+from utils import animations, callbacks, plots, registry
 from utils.errors import UserError
 from utils.evaluation import decode_samples, evaluate
 from utils.files import write_json
@@ -199,6 +199,8 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
             f"Codes of {len(codes)} test images ({name})",
             data.note,
         )
+    if 3 <= config.n_z <= 10:
+        draw_scatter_matrices(run, model, codes)
     if hasattr(model, "classify"):
         probabilities = model.classify(data.test_images)
         plots.save_confusion(
@@ -208,6 +210,29 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
         draw_manifold(run, model)
     if config.PARR:
         draw_styles(run, model, codes)
+    if config.animate:
+        print("Drawing the animations ...", flush=True)
+        folder = run.plots / "animations"
+        folder.mkdir(exist_ok=True)
+        animations.draw_traversals(folder, model, data, config.animated_axes(), config.traversal_samples)
+        if model.decodes_labels:
+            animations.draw_moving_labels(folder, model, data)
+
+
+def draw_scatter_matrices(run, model, codes):
+    """Pairs of axes of up to 2000 test codes, by class and by what D thinks of them."""
+    data = run.data
+    # Points on a dense plot hide each other, so more of them would show less.
+    chosen = np.linspace(0, len(codes) - 1, min(len(codes), 2000)).astype(int)
+    images, labels = data.test_images[chosen], data.test_labels[chosen]
+    logits = model.judge(images, labels)
+    pictures = {
+        "scatter_logits.png": (logits, "Test codes, by D's logit: above 0, D takes them for the prior's")
+    }
+    if not data.has_attributes:
+        pictures["scatter_classes.png"] = (labels, "Test codes, by class")
+    for name, (values, title) in pictures.items():
+        plots.save_scatter_matrix(run.plots / name, codes[chosen], values, title, data.note)
 
 
 def draw_styles(run, model, codes):

@@ -1,0 +1,141 @@
+"""All moving pictures: what the decoder makes of codes and labels that change step by step (second seed)."""
+
+import cv2
+import numpy as np
+
+from utils.files import atomic_path
+from utils.plots import tile
+
+N_POSITIONS = 11  # of a sweep in one direction
+N_MORPHS = 10  # frames from one label to the next
+MAX_BLOCK_AXES = 5  # a grid over the others of more axes would fill a wall
+N_STYLES = 25
+N_ATTRIBUTE_STYLES = 10
+CAPTION_HEIGHT = 16  # pixels
+GAP = 4  # pixels between blocks
+MILLISECONDS = 100  # per frame
+
+
+def save_animation(path, frames, note="", back=True):
+    """Writes an animated PNG that runs for ever.
+
+    Args:
+        frames: pairs of a caption and a sheet, uint8 (H, W, C) with C 1 or 3, all of one size.
+        note: what readers of the pictures must know; shown beside every caption.
+        back: whether it also runs back to its beginning.
+    """
+    pictures = [_captioned(f"{caption}  {note}", sheet) for caption, sheet in frames]
+    animation = cv2.Animation()
+    animation.frames = pictures + pictures[-2:0:-1] * back
+    animation.durations = np.full(len(animation.frames), MILLISECONDS, np.int32)
+    with atomic_path(path) as temporary:
+        if not cv2.imwriteanimation(str(temporary), animation):
+            raise OSError(f"{path} could not be written.")
+
+
+def _captioned(text, sheet):
+    sheet = cv2.cvtColor(sheet, cv2.COLOR_GRAY2BGR if sheet.shape[2] == 1 else cv2.COLOR_RGB2BGR)
+    strip = np.full((CAPTION_HEIGHT, sheet.shape[1], 3), 255, np.uint8)
+    cv2.putText(strip, text, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([strip, sheet])
+
+
+def draw_traversals(directory, model, data, axes=(), n_samples=5):
+    """What the axes of the code do: each is swept over the prior's support, forward and back.
+
+    Codes of up to 5 axes give one file per axis, `traversal_z1.png` and so on: the other axes form a grid
+    of blocks of images, each with `n_samples` values over its support. Larger codes give one sheet,
+    `traversal.png`: a cell for each axis, the other axes at 0. A decoder that sees classes gives one file
+    for each class, one that sees attributes gets those of the first test image.
+
+    Args:
+        model: an `AdversarialAutoencoder`.
+        data: an `ImageData`.
+        axes: the axes to sweep, from 0; by default all.
+    """
+    axes = list(axes) or list(range(model.n_z))
+    support = model.prior.support()
+    for ending, label in _label_of_each_file(model, data):
+        if model.n_z > MAX_BLOCK_AXES:
+            frames = _sweep_in_cells(model, axes, support, label)
+            save_animation(directory / f"traversal{ending}.png", frames, data.note)
+            continue
+        for axis in axes:
+            frames = _sweep_over_grid(model, axis, support, label, n_samples)
+            save_animation(directory / f"traversal_z{axis + 1}{ending}.png", frames, data.note)
+
+
+def _label_of_each_file(model, data):
+    """Pairs of an ending of the file names and the row of K that the decoder sees, or None."""
+    if not model.decodes_labels:
+        return [("", None)]
+    if model.attributes:
+        return [("", data.test_labels[0])]
+    return [(f"_label_{label}", row) for label, row in enumerate(np.eye(model.n_classes))]
+
+
+def _sweep_over_grid(model, axis, support, label, n_samples):
+    """One axis is swept, the others form the grid: of four, two number the blocks, two the images within."""
+    others = [a for a in range(model.n_z) if a != axis]
+    values = np.linspace(*support, n_samples)[:, others]
+    grid = np.stack(np.meshgrid(*values.T, indexing="ij"), axis=-1) if others else np.zeros((0,))
+    shape = [1] * (4 - len(others)) + [n_samples] * len(others)
+    codes = np.zeros((np.prod(shape), model.n_z))
+    codes[:, others] = grid.reshape(len(codes), len(others))
+    for position in np.linspace(*support, N_POSITIONS)[:, axis]:
+        codes[:, axis] = position
+        images = _decoded(model, codes, label)
+        blocks = images.reshape(-1, shape[2] * shape[3], *images.shape[1:])
+        blocks = np.stack([np.pad(tile(block, shape[3]), [(0, GAP), (0, GAP), (0, 0)]) for block in blocks])
+        yield f"z{axis + 1} = {position:.2f}", tile(blocks, shape[1])[:-GAP, :-GAP]
+
+
+def _sweep_in_cells(model, axes, support, label):
+    """All axes are swept at once, each in a cell of its own, ten in a row."""
+    for step, position in enumerate(np.linspace(*support, N_POSITIONS)):
+        codes = np.zeros((len(axes), model.n_z))
+        codes[np.arange(len(axes)), axes] = position[axes]
+        yield (
+            f"z{axes[0] + 1} to z{axes[-1] + 1}: {step + 1}/{N_POSITIONS}",
+            tile(_decoded(model, codes, label), 10),
+        )
+
+
+def _decoded(model, codes, labels):
+    """Images uint8 (N, H, W, C) of codes with a label row (K,), rows (N, K), or None."""
+    if labels is not None:
+        labels = np.broadcast_to(np.asarray(labels, np.float32), (len(codes), model.n_classes))
+    return np.round(255 * model.decode(codes, labels)).astype(np.uint8)
+
+
+def draw_moving_labels(directory, model, data):
+    """`style.png`: the styles stay and the label changes.
+
+    Classes: 25 styles drawn from the prior, while the label goes from the first to the last through
+    mixtures of two neighbours. Attributes: the style and the attributes of ten test images in the columns,
+    while each row switches its own attribute off and on.
+    """
+    if model.attributes:
+        frames = _switched_attributes(model, data)
+    else:
+        frames = _morphed_labels(model, model.sample_prior(N_STYLES, seed=0)[0])
+    save_animation(directory / "style.png", frames, data.note, back=model.attributes)
+
+
+def _morphed_labels(model, styles):
+    n_morphs = N_MORPHS * (model.n_classes - 1)
+    for position in np.arange(n_morphs + 1) / N_MORPHS:
+        # The label between two neighbours is a mixture of both.
+        row = np.maximum(1 - np.abs(np.arange(model.n_classes) - position), 0)
+        yield f"label {position:.1f}", tile(_decoded(model, styles, row), 5)
+
+
+def _switched_attributes(model, data):
+    images, labels = (part[:N_ATTRIBUTE_STYLES] for part in (data.test_images, data.test_labels))
+    n_attributes = model.n_classes
+    styles = np.tile(model.encode(images), (n_attributes, 1))
+    for value in np.linspace(0, 1, N_POSITIONS):
+        rows = np.tile(labels.astype(np.float32), (n_attributes, 1, 1))
+        rows[np.arange(n_attributes), :, np.arange(n_attributes)] = value
+        sheet = tile(_decoded(model, styles, rows.reshape(-1, n_attributes)), len(images))
+        yield f"each row's attribute at {value:.1f}", sheet
