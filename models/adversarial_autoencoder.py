@@ -34,7 +34,7 @@ class AdversarialAutoencoder(keras.Model):
         network: "dense" or "conv": the encoder's and the decoder's kind, from `models.networks.NETWORKS`.
         n_hidden: units per hidden layer of the encoder and the decoder, if they are dense.
         conv_widths: channels of their layers, if they are convolutional.
-        d_hidden: units per hidden layer of the discriminators.
+        d_hidden: units per hidden layer of the discriminators; 0 for as many as `n_hidden`.
         activation: of all hidden layers, "relu" or "leaky_relu".
         output: of the decoder, "sigmoid" or "tanh".
         batch_norm: whether encoder and decoder have batch norm.
@@ -65,7 +65,7 @@ class AdversarialAutoencoder(keras.Model):
         network="dense",
         n_hidden=1000,
         conv_widths=(16, 32, 64),
-        d_hidden=1000,
+        d_hidden=0,
         activation="relu",
         output="sigmoid",
         batch_norm=False,
@@ -136,7 +136,7 @@ class AdversarialAutoencoder(keras.Model):
             **options["decoder"],
         )
         for name, shape in self.discriminator_shapes.items():
-            setattr(self, name, DenseNetwork(shape, (1,), (d_hidden, d_hidden), **options[name]))
+            setattr(self, name, DenseNetwork(shape, (1,), [d_hidden or n_hidden] * 2, **options[name]))
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.
         self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
         # The losses of D and G, per discriminator, that `may_train` looks at.

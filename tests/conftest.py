@@ -25,7 +25,6 @@ def make_model():
         from utils import registry
 
         arguments = {"image_shape": (8, 8, 1), "n_classes": 10, "n_hidden": 16, **kwargs}
-        arguments.setdefault("d_hidden", arguments["n_hidden"])
         model = registry.load(MODELS, model)(prior=prior, n_z=n_z, **arguments)
         model.compile()
         return model

@@ -228,7 +228,7 @@ def test_flagfile_after_a_boolean(flagfile, before):
 def test_flagfile_inside_a_flagfile(flagfile, empty_folder):
     (empty_folder / "inner.flags").write_text("--n_z 6\n--PMLR False\n")
     name = flagfile("--seed 1\n--flagfile=inner.flags\n--n_hidden 5\n")
-    assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5, d_hidden=5)
+    assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ BAD_VALUES = {
     "--noise_std -1": "noise_std",
     "--shift -1": "shift",
     "--shift 9": "shift",
-    "--d_hidden 0": "d_hidden",
+    "--d_hidden -1": "d_hidden",
     "--network convolutional": "conv",
     "--conv_widths 16,0": "conv_widths",
     "--conv_widths 16;32": "conv_widths",
@@ -379,11 +379,6 @@ def test_values_at_the_limit_work(line):
 def test_learning_rate_steps_after_50_and_100_epochs(epoch, rate):
     config = Config(lr_start=3.0, lr_mid=2.0, lr_end=1.0, d_rate=0.5, g_rate=2.0)
     assert config.learning_rates(epoch) == {"ae": rate, "d": rate / 2, "g": rate * 2}
-
-
-def test_width_of_d_is_that_of_the_other_networks_unless_given():
-    assert read("--n_hidden 300").d_hidden == 300
-    assert read("--n_hidden 300 --d_hidden 500").d_hidden == 500
 
 
 @pytest.mark.parametrize(

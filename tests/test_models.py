@@ -27,11 +27,14 @@ def changed(before, variables):
 
 
 def test_parameter_count_of_the_seed_networks():
-    model = SupervisedAAE((28, 28, 1), 10, "gaussian", 20, n_hidden=3000, d_hidden=3000)
+    model = SupervisedAAE((28, 28, 1), 10, "gaussian", 20, n_hidden=3000)
     # 784-3000-3000-20, 20-3000-3000-784 and 30-3000-3000-1, with biases.
     assert model.encoder.count_params() == 785 * 3000 + 3001 * 3000 + 3001 * 20
     assert model.decoder.count_params() == 21 * 3000 + 3001 * 3000 + 3001 * 784
     assert model.discriminator.count_params() == 31 * 3000 + 3001 * 3000 + 3001
+    # The second seed's has a width of its own.
+    model = SupervisedAAE((28, 28, 1), 10, "gaussian", 5, n_hidden=1000, d_hidden=500)
+    assert model.discriminator.count_params() == 16 * 500 + 501 * 500 + 501
 
 
 def test_network_is_two_relu_layers_and_an_output_layer():

@@ -69,7 +69,7 @@ class Config:
     conv_widths: str = _flag(
         "16,32,64", "Channels per hidden layer, if conv; each after the first halves the side."
     )
-    d_hidden: int = _flag(1000, "Units per hidden layer of D; by default --n_hidden.")
+    d_hidden: int = _flag(0, "Units per hidden layer of D; 0 for as many as --n_hidden.")
     activation: str = _flag("relu", "Of all hidden layers.", choices=["relu", "leaky_relu"])
     output: str = _flag(
         "sigmoid", "Of the decoder; with tanh, pixels run from -1 to 1.", choices=["sigmoid", "tanh"]
@@ -138,7 +138,7 @@ class Config:
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices and value not in choices:
                 raise UserError(registry.unknown_choice(field.name, value, choices))
-        at_least_1 = ("n_z", "n_hidden", "d_hidden", "n_epoch", "batch_size", "num_samples", "lr_mid_epoch")
+        at_least_1 = ("n_z", "n_hidden", "n_epoch", "batch_size", "num_samples", "lr_mid_epoch")
         for name in (*at_least_1, "lr_patience"):
             _require(getattr(self, name) >= 1, f"--{name} must be at least 1.", self, name)
         for name in ("lr_start", "lr_mid", "lr_end", "lr_floor", "d_rate", "g_rate", "ce_rate"):
@@ -146,6 +146,7 @@ class Config:
             _require(0 < rate < float("inf"), f"--{name} must be positive.", self, name)
         _require(8 <= self.image_size <= 512, "--image_size must be from 8 to 512.", self, "image_size")
         _require(0 < self.keep_prob <= 1, "--keep_prob must be above 0, at most 1.", self, "keep_prob")
+        _require(self.d_hidden >= 0, "--d_hidden must not be negative.", self, "d_hidden")
         _require(0 <= self.shift <= 8, "--shift must be from 0 to 8.", self, "shift")
         for name in ("noise_std", "d_noise", "init_std"):
             value = getattr(self, name)
@@ -223,7 +224,7 @@ class Config:
 
 
 def dependent_defaults(given):
-    """Defaults of flags that follow from the flags given: those of the recipe, D's width, and G's rate.
+    """Defaults of flags that follow from the flags given: those of the recipe, and G's rate.
 
     With a label-free prior over a larger code, G at the full rate outruns D, which learns at a fifth of
     it: D stays undecided while the codes are far from the prior, and G's Adam turns its noise into full
@@ -232,7 +233,7 @@ def dependent_defaults(given):
     """
     on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or given["model"] == "semi_supervised" else 0.2
-    return {"g_rate": g_rate, "d_hidden": given["n_hidden"], **RECIPES.get(given["recipe"], {})}
+    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {})}
 
 
 def count_plateaus(errors, patience):
