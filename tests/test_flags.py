@@ -318,6 +318,7 @@ BAD_VALUES = {
     "--conv_widths 16,0": "conv_widths",
     "--conv_widths 16;32": "conv_widths",
     "--conv_widths=": "conv_widths",
+    "--conv_widths 16,10000": "conv_widths",
     "--activation elu": "relu",
     "--traversal_axes 1;2": "traversal_axes",
     "--traversal_axes 0": "traversal_axes",

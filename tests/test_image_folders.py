@@ -18,6 +18,7 @@ import main
 from data import ATTRIBUTE_DATASETS, DATASETS, RESIZED, image_folder
 from data.image_folder import find_images, folder_classes, three_splits
 from data.loading import DataNotFound, load_data
+from models import load_model
 from utils.config import Config
 from utils.errors import UserError
 
@@ -727,7 +728,7 @@ def main_with(line, data_dir, run_dir):
 def test_models_with_classes_refuse_attributes_at_once(celeb_a, tmp_path, capsys, decoded, model):
     assert main_with(f"--data celeb_a --model {model}", celeb_a, tmp_path / "run") == 2
     output = capsys.readouterr()
-    assert "--model unsupervised" in output.err
+    assert "--model conditional or unsupervised" in output.err
     assert output.err.count("\n") == 1
     assert not decoded
     assert not (tmp_path / "run").exists()
@@ -736,7 +737,24 @@ def test_models_with_classes_refuse_attributes_at_once(celeb_a, tmp_path, capsys
 def test_any_data_with_attributes_is_refused_by_them(celeb_a, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("utils.run.ATTRIBUTE_DATASETS", set())
     assert main_with("--data celeb_a --model supervised", celeb_a, tmp_path / "run") == 2
-    assert "--model unsupervised" in capsys.readouterr().err
+    assert "--model conditional or unsupervised" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--PARR", "--PARR draws every class; celeb_a has attributes"),
+        ("--PMLR --n_z 2", "--PMLR draws every class; celeb_a has attributes"),
+        ("--network conv --image_size 50", "multiples of 4; these have 50 x 50 pixels"),
+    ],
+)
+def test_what_pictures_do_not_allow_is_refused_before_they_are_decoded(
+    celeb_a, tmp_path, capsys, decoded, flags, message
+):
+    assert main_with(f"--data celeb_a --model conditional {flags}", celeb_a, tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+    assert not decoded
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bad_list_ends_the_program_in_one_line(celeb_a, tmp_path, capsys):
@@ -796,3 +814,23 @@ def test_a_run_on_celeb_a(celeb_a, tmp_path):
     assert cv2.imread(str(tmp_path / "run" / "plots" / "codes.png")).std() > 5
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["data"]["n_classes"] == config["data"]["named_labels"] == 40
+
+
+def test_the_second_seeds_scenario_on_celeb_a(celeb_a, tmp_path):
+    """With small networks: attributes reach the decoder, and each gets a row of the animation."""
+    flag_file = ROOT / "configs" / "freiburg_5_celeba_conv_y.flags"
+    line = (
+        f"--flagfile={flag_file} --conv_widths 4,8,8 --d_hidden 16 --image_size 16 --n_epoch 2 --batch_size 8"
+    )
+    assert main_with(line, celeb_a, tmp_path / "run") == 0
+    plots = tmp_path / "run" / "plots"
+    assert cv2.imread(str(plots / "reconstructions.png")).std() > 5
+    for name, rows, columns in (("traversal.png", 5, 10), ("style.png", 40, 6)):
+        whole, animation = cv2.imreadanimation(str(plots / "animations" / name))
+        assert whole
+        assert len(animation.frames) == 20
+        assert animation.frames[0].shape[:2] == (16 * rows + 16, 16 * columns)
+    model, data = load_model(tmp_path / "run"), load_data("celeb_a", str(celeb_a), 16)
+    images, labels = data.test_images, data.test_labels
+    flipped = np.abs(model.reconstruct(images, 1 - labels) - model.reconstruct(images, labels))
+    assert flipped.max() > 0.005

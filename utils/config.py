@@ -160,8 +160,8 @@ class Config:
             "lr_end_epoch",
         )
         _require(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647.", self, "seed")
-        if not re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4}){0,7}", self.conv_widths):
-            raise UserError(f"--conv_widths must be numbers such as 16,32,64, got {self.conv_widths!r}.")
+        if not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3}){0,7}", self.conv_widths):
+            raise UserError(f"--conv_widths must be up to 8 numbers below 10000, got {self.conv_widths!r}.")
         if not re.fullmatch(r"([1-9]\d{0,4}(,[1-9]\d{0,4})*)?", self.traversal_axes):
             raise UserError(f"--traversal_axes must be numbers such as 1,2, got {self.traversal_axes!r}.")
         if any(axis >= self.n_z for axis in self.animated_axes()):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import ATTRIBUTE_DATASETS
+from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
 from data.loading import load_data
 from utils.config import Config, read_saved_config
@@ -46,6 +46,8 @@ def prepare_run(config):
     """
     if config.data in ATTRIBUTE_DATASETS:
         _refuse_attributes(config)  # before minutes of decoding
+    if config.data in RESIZED:
+        config.check_image_shape((config.image_size, config.image_size))  # likewise
     data = load_data(config.data, config.data_dir, config.image_size)
     if data.has_attributes:
         _refuse_attributes(config)
