@@ -679,3 +679,12 @@ def test_a_recipe_sets_defaults_and_flags_override_it():
     assert (paper.reconstruction, paper.keep_prob, paper.batch_size) == ("half_sum", 1.0, 100)
     other = read("--model semi_supervised --recipe paper --momentum 0.5 --batch_size 128")
     assert other == dataclasses.replace(paper, momentum=0.5, batch_size=128)
+
+
+def test_the_short_recipe_is_the_papers_with_shifts_and_another_schedule():
+    paper, short = (read(f"--model semi_supervised --recipe {name}") for name in ("paper", "short"))
+    changes = {"recipe": "short", "shift": 2, "n_epoch": 60, "lr_mid_epoch": 30, "lr_end_epoch": 56}
+    assert short == dataclasses.replace(paper, **changes)
+    rates = [short.learning_rates(epoch)["ae"] for epoch in (0, 29, 30, 55, 56, 59)]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
+    assert read("--model semi_supervised --recipe short --shift 0").shift == 0
