@@ -140,7 +140,9 @@ class AdversarialAutoencoder(keras.Model):
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.
         self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
         # The losses of D and G, per discriminator, that `may_train` looks at.
-        self.last_losses = self.add_weight(name="last_losses", shape=(2,), trainable=False)
+        self.last_losses = self.add_weight(
+            name="last_losses", shape=(2,), trainable=False, aggregation="mean"
+        )
         self.forget_losses()
         self.train_trackers = [keras.metrics.Mean(name=name) for name in self.logged]
         self.mse_tracker = keras.metrics.Mean(name="reconstruction_mse")
