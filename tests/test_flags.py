@@ -683,8 +683,8 @@ def test_a_recipe_sets_defaults_and_flags_override_it():
 
 def test_the_short_recipe_is_the_papers_with_shifts_and_another_schedule():
     paper, short = (read(f"--model semi_supervised --recipe {name}") for name in ("paper", "short"))
-    changes = {"recipe": "short", "shift": 2, "n_epoch": 60, "lr_mid_epoch": 30, "lr_end_epoch": 56}
+    changes = {"recipe": "short", "shift": 2, "n_epoch": 50, "lr_mid_epoch": 25, "lr_end_epoch": 46}
     assert short == dataclasses.replace(paper, **changes)
-    rates = [short.learning_rates(epoch)["ae"] for epoch in (0, 29, 30, 55, 56, 59)]
+    rates = [short.learning_rates(epoch)["ae"] for epoch in (0, 24, 25, 45, 46, 49)]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
     assert read("--model semi_supervised --recipe short --shift 0").shift == 0
