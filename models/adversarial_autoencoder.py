@@ -1,12 +1,9 @@
 """The base class of all adversarial autoencoders: networks, the train step, and use after training."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from models import MODELS
 from models.dense_network import DenseNetwork
 from models.fused_optimizers import FusedAdam
 from models.losses import RECONSTRUCTION_LOSSES, discriminator_loss, generator_loss
@@ -430,18 +427,3 @@ def to_unit_interval(images):
     if images.dtype == tf.uint8:
         return tf.cast(images, tf.float32) / 255.0
     return tf.cast(images, tf.float32)
-
-
-def load_model(path):
-    """Loads a trained model, with its optimizers, from a run directory or a .keras file.
-
-    Raises:
-        FileNotFoundError: if there is no model.
-    """
-    path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no trained model at {file}.")
-    for name in MODELS:
-        registry.load(MODELS, name)  # registers the class with Keras
-    return keras.saving.load_model(file, safe_mode=True)

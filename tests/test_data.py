@@ -487,7 +487,13 @@ TFDS_DAMAGES = {
     "truncated records": lambda name, content: content[:-9] if "tfrecord" in name else content,
     "no test records": lambda name, content: None if "-test.tfrecord" in name else content,
     "broken info": lambda name, content: content[:20] if name == "dataset_info.json" else content,
-    "no features": lambda name, content: None if name == "features.json" else content,
+    "no info of a split": lambda name, content: (
+        content.replace(b'"test"', b'"other"') if name == "dataset_info.json" else content
+    ),
+    # A record is as long as its first 8 bytes say, and 16 bytes.
+    "a record less": lambda name, content: (
+        content[16 + int.from_bytes(content[:8], "little") :] if "-test.tfrecord" in name else content
+    ),
 }
 
 
@@ -533,7 +539,7 @@ def test_a_host_that_refuses_is_not_reachable(monkeypatch):
 
 
 class FailingBuilder:
-    def download_and_prepare(self):
+    def download_and_prepare(self, **kwargs):
         raise ValueError("Checksum mismatch.\nMore about it.")
 
 
@@ -563,7 +569,7 @@ def test_a_download_is_read_from_where_tfds_puts_it(tmp_path, monkeypatch, prepa
     class Builder:
         data_path = prepared_tfds / "mnist" / "1.0.0"
 
-        def download_and_prepare(self):
+        def download_and_prepare(self, **kwargs):
             pass
 
     monkeypatch.setattr(loading, "_reachable", lambda host: True)
