@@ -223,6 +223,8 @@ def tfds_examples(folder, name, split):
 
 def _count_records(path):
     """Number of records of a TFRecord file, whose lengths TensorFlow would trust and allocate."""
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise ValueError(f"{path.name} is missing")
     size, position, count = path.stat().st_size, 0, 0
     with open(path, "rb") as file:
         while position < size:
