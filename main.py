@@ -150,7 +150,10 @@ def _flag_file_lines(path, above=()):
     Args:
         above: real paths of the flag files that led to this one; it must lie in the last one's folder.
     """
-    real = os.path.realpath(os.path.expanduser(path.strip()))
+    path = path.strip()
+    if "\0" in path:
+        raise UserError(f"The flag file {path} cannot be read: no path has a NUL in it.")
+    real = os.path.realpath(os.path.expanduser(path))
     if above and not real.startswith(os.path.dirname(above[-1]) + os.sep):
         raise UserError(f"The flag file {path} is outside the folder of the one that names it.")
     if real in above or len(above) == MAX_FLAG_FILE_DEPTH:
