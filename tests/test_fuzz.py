@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -31,8 +32,9 @@ from test_data import arrays, write_cifar, write_idx, write_npz
 from test_image_folders import ATTRIBUTE_LIST, ATTRIBUTE_NAMES, IMAGES, PARTITION_LIST, write_pictures
 
 import main
-from data import loading
+from data import MAX_PIXELS, loading
 from data.image_data import ImageData
+from data.image_folder import MAX_THREADS
 from data.loading import load_data
 from models import MODELS, load_model
 from models.saved_model import CONFIG, WEIGHTS
@@ -597,3 +599,22 @@ def test_the_program_refuses_damaged_inputs_in_one_line(name, whole):
 @pytest.mark.parametrize("name", WORDS_OF)
 def test_the_program_refuses_many_damaged_inputs_in_one_line(name, whole):
     fuzz_program(name, 6, whole)
+
+
+@pytest.mark.slow
+def test_the_largest_pictures_fit_into_the_memory(tmp_path):
+    """As many as are decoded at once, of as many pixels as are allowed, and one row more."""
+    side = int(MAX_PIXELS**0.5)
+    folder = tmp_path / "input"
+    write_folder(folder)
+    for name, height in {"allowed": side, "refused": side + 7}.items():
+        content = cv2.imencode(".jpg", np.zeros((height, side), np.uint8))[1].tobytes()
+        for index in range(2 * MAX_THREADS):
+            (folder / "a" / f"{name}{index}.jpg").write_bytes(content)
+    error, status, _, memory = run_program(WORDS_OF["folder"], folder)
+    assert status == 2
+    assert "--batch_size" in error
+    assert memory < BYTES
+    # Only those that are allowed have been decoded.
+    with np.load(folder / "aae_folder_16.npz") as cache:
+        assert len(cache["images"]) == 16 + 2 * MAX_THREADS
