@@ -228,6 +228,16 @@ def replaced(make):
 
 
 HUGE = {"shape": (10**12,), "dtype": "f4", "chunks": (1000,), "compression": "gzip"}
+
+
+def double_without_end(h5):
+    """40 empty groups, each twice in the one before it: 2^40 paths."""
+    group = h5
+    for _ in range(40):
+        group = group.create_group("first")
+        group.parent["second"] = group
+
+
 WEIGHT_CHANGES = {
     "gone": replaced(lambda h5, path, old: None),
     "another shape": replaced(lambda h5, path, old: h5.create_dataset(path, data=old.ravel())),
@@ -244,6 +254,7 @@ WEIGHT_CHANGES = {
         )
     ),
     "a circle": lambda h5: [h5.__setitem__(f"circle{i}", h5["/"]) for i in range(2)],
+    "2^40 paths": double_without_end,
 }
 
 
