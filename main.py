@@ -1,6 +1,7 @@
 """Trains an adversarial autoencoder: `python main.py --model supervised --prior gaussian_mixture --n_z 2`."""
 
 import dataclasses
+import itertools
 import os
 import re
 import sys
@@ -10,7 +11,10 @@ from absl import flags
 
 from utils.config import Config, canonical_name, dependent_defaults, read_saved_config
 from utils.errors import UserError
+from utils.files import read_limited
 
+# Of flag files. Each line counts as often as its file is named: naming files twice doubles them.
+MAX_FLAG_FILE_BYTES, MAX_FLAG_LINES, MAX_FLAG_FILE_DEPTH = 2**20, 1000, 10
 USAGE = """Trains an adversarial autoencoder and leaves pictures, figures and the model in runs/.
 
   python main.py --model supervised --prior gaussian_mixture --n_z 2 --PMLR True
@@ -74,14 +78,13 @@ def read_config(argv):
     for field in dataclasses.fields(Config):
         _define(field, values)
     try:
-        words = values.read_flags_from_files(argv[1:], force_gnu=False)
-        words = _join_boolean_words(words, values)
+        words = _join_boolean_words(_with_flag_files(argv[1:]), values)
         if {"--help", "-help", "-h", "--helpfull", "--helpshort"} & set(words):
             print(USAGE)
             print(values.get_help())
             return None
         stray = values([argv[0], *words])[1:]
-    except (flags.Error, UnicodeDecodeError) as error:
+    except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
     if stray:
         raise UserError(f"{stray[0]!r} is not a flag; flags begin with --.")
@@ -116,6 +119,54 @@ def _define(field, values):
     define(field.name, field.default, help, flag_values=values, module_name="main.py")
     for alias in field.metadata["aliases"]:
         flags.DEFINE_alias(alias, field.name, flag_values=values, module_name="main.py")
+
+
+def _with_flag_files(words):
+    """The words, those of flag files in the place of each --flagfile.
+
+    absl would read any file, any number of times, and wait for pipes.
+    """
+    words, expanded = iter(words), []
+    for word in words:
+        name, equals, path = word.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            expanded.append(word)
+            continue
+        path = path if equals else next(words, "")
+        if not path:
+            raise UserError("--flagfile needs the path of a file.")
+        lines = list(itertools.islice(_flag_file_lines(path), MAX_FLAG_LINES + 1))
+        if len(lines) > MAX_FLAG_LINES:
+            raise UserError(f"The flag file {path}, with those that it names, has too many lines.")
+        expanded += filter(None, lines)
+    return expanded
+
+
+def _flag_file_lines(path, above=()):
+    """Yields the lines of a flag file, and those of files that it names by --flagfile=PATH.
+
+    Comments, which begin with # or //, and the lines that name files are left empty.
+
+    Args:
+        above: real paths of the flag files that led to this one; it must lie in the last one's folder.
+    """
+    path = path.strip()
+    if "\0" in path:
+        raise UserError(f"The flag file {path} cannot be read: no path has a NUL in it.")
+    real = os.path.realpath(os.path.expanduser(path))
+    if above and not real.startswith(os.path.dirname(above[-1]) + os.sep):
+        raise UserError(f"The flag file {path} is outside the folder of the one that names it.")
+    if real in above or len(above) == MAX_FLAG_FILE_DEPTH:
+        raise UserError(f"The flag file {path} names itself, or more than {MAX_FLAG_FILE_DEPTH} in a row.")
+    try:
+        lines = read_limited(real, MAX_FLAG_FILE_BYTES).decode().split("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"The flag file {path} cannot be read: {error}.") from None
+    for line in map(str.strip, lines):
+        names_file = line.startswith(("--flagfile=", "-flagfile="))
+        yield "" if names_file or line.startswith(("#", "//")) else line
+        if names_file:
+            yield from _flag_file_lines(line.partition("=")[2], (*above, real))
 
 
 def _join_boolean_words(words, values):
@@ -166,4 +217,5 @@ def _resumed(config, named):
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     sys.exit(main(sys.argv))

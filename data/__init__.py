@@ -4,6 +4,12 @@ Each function takes the list of folders to search, and those in `RESIZED` the si
 does not find or cannot read is a `UserError`.
 """
 
+import os
+
+MAX_PIXELS = 4 * 10**7  # of one picture: 120 MB when decoded
+# OpenCV reads its limit when it is loaded, so it is set before any reader can do so; its own is 3 GB.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
 DATASETS = {
     "auto": "data.loading:load_auto",
     "mnist": "data.loading:load_mnist",

@@ -5,11 +5,13 @@ import numpy as np
 from data.image_cache import SPLITS, DecodedImages, cache_key, cached
 from data.image_folder import decode_files, decode_images, find_images
 from data.loading import DataNotFound, tfds_folder
+from data.readers import tfds_examples
 from utils.errors import UserError, first_line
+from utils.files import read_limited
 
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 N_ATTRIBUTES = 40
-MAX_LIST_BYTES = 200 * 2**20  # the longer list has 27 MB
+MAX_LIST_BYTES = 32 * 2**20  # the longer list has 27 MB
 
 
 def load_celeb_a(folders, image_size):
@@ -87,9 +89,7 @@ def _require_known(names, known, problem):
 
 def _read(path):
     try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise UserError(f"{path} is too large for a list of CelebA.")
-        return path.read_bytes()
+        return read_limited(path, MAX_LIST_BYTES)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
 
@@ -174,31 +174,33 @@ def _load_tfds(place, image_size):
 
 
 def _decode_tfds(place, image_size):
-    import tensorflow_datasets as tfds  # imports TensorFlow
-
-    splits, attributes = [], []
+    splits, attributes, names = [], [], set()
 
     def pictures():
-        undecoded = {"image": tfds.decode.SkipDecoding()}
-        for number, split in enumerate(SPLITS):
-            for example in tfds.as_numpy(builder.as_dataset(split=split, decoders=undecoded)):
+        for number, (_, examples) in enumerate(per_split):
+            for example in examples:
+                values = {
+                    key.removeprefix("attributes/"): value.int64_list.value[0]
+                    for key, value in example.items()
+                    if key.startswith("attributes/")
+                }
+                names.add(tuple(sorted(values)))  # TFDS forgets the order, which is this one
                 splits.append(number)
-                attributes.append([example["attributes"][name] for name in names])
-                yield example["image"]
+                attributes.append([values[name] for name in sorted(values)])
+                yield example["image"].bytes_list.value[0]
 
     try:
-        builder = tfds.builder_from_directory(place)
-        names = sorted(builder.info.features["attributes"])  # TFDS forgets the order, which is this one
-        count = sum(builder.info.splits[split].num_examples for split in SPLITS)
+        per_split = [tfds_examples(place, "celeb_a", split) for split in SPLITS]
+        count = sum(count for count, _ in per_split)
         images, readable = decode_images(pictures(), count, image_size, place)
-        if len(splits) != count:
-            raise ValueError(f"{len(splits)} examples instead of {count}")
+        (attribute_names,) = names  # the same ones everywhere
+        if len(attribute_names) != N_ATTRIBUTES or not {0, 1}.issuperset(np.unique(attributes)):
+            raise ValueError(f"an image does not have {N_ATTRIBUTES} attributes of 0 or 1")
     except UserError:
         raise
-    except Exception as error:  # whatever TFDS and its formats raise on damaged files
+    except Exception as error:  # whatever TensorFlow and protobuf raise on damaged files
         raise UserError(f"The TFDS folder {place} of celeb_a cannot be read: {first_line(error)}") from None
     splits, attributes = np.array(splits, np.uint8), np.array(attributes, np.uint8)
     unreadable = [f"example {index}" for index in np.flatnonzero(~readable)]
-    return DecodedImages(
-        images, attributes[readable], splits[readable], np.array(names), np.array(unreadable, str)
-    )
+    texts = np.array(attribute_names), np.array(unreadable, str)
+    return DecodedImages(images, attributes[readable], splits[readable], *texts)

@@ -3,11 +3,11 @@
 import dataclasses
 import hashlib
 import os
-import zipfile
 
 import numpy as np
 
 from data.image_data import ImageData
+from data.readers import read_arrays
 from utils.errors import UserError, first_line
 from utils.files import atomic_path
 
@@ -35,7 +35,7 @@ class DecodedImages:
     unreadable: np.ndarray
 
     def check(self, image_size):
-        """Raises ValueError where the arrays do not fit together."""
+        """Raises ValueError where the arrays do not fit together, or labels or splits are out of range."""
         count = len(self.images)
         kinds = {"images": "u", "labels": "u", "splits": "u", "label_names": "U", "unreadable": "U"}
         fits = (
@@ -44,8 +44,10 @@ class DecodedImages:
             and self.labels.shape in ((count,), (count, len(self.label_names)))
             and self.splits.shape == (count,)
             and self.images.dtype == self.labels.dtype == self.splits.dtype == np.uint8
+            and self.label_names.ndim == self.unreadable.ndim == 1
         )
-        if not fits:
+        n_values = max(len(self.label_names), 1) if self.labels.ndim == 1 else 2
+        if not fits or np.any(self.labels >= n_values) or np.any(np.diff(self.splits.astype(int)) < 0):
             raise ValueError("its arrays do not fit together")
 
     def image_data(self, name, source):
@@ -102,17 +104,12 @@ def cached(path, key, image_size, decode):
 
 
 def _read(path, key, image_size):
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(info.file_size for info in archive.infolist())
-        # It is written without compression, so nothing in it can be larger than itself.
-        if unpacked > os.path.getsize(path):
-            raise ValueError("it would unpack to more than its size")
-    with np.load(path, allow_pickle=False) as archive:
-        if str(archive["key"]) != key:
-            return None
-        decoded = DecodedImages(
-            **{field.name: archive[field.name] for field in dataclasses.fields(DecodedImages)}
-        )
+    # It is written without compression, so its arrays cannot be larger than itself.
+    limit = os.path.getsize(path)
+    if str(read_arrays(path, ["key"], limit)["key"]) != key:
+        return None
+    names = [field.name for field in dataclasses.fields(DecodedImages)]
+    decoded = DecodedImages(**read_arrays(path, names, limit))
     decoded.check(image_size)
     return decoded
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from data.image_cache import DecodedImages, cache_key, cached
 from data.image_data import stratified_choice
+from data.readers import decode_picture
 from utils.errors import UserError
+from utils.files import read_limited
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-MAX_FILE_BYTES = 100 * 2**20
-MAX_PIXELS = 10**8  # of one picture: 300 MB when decoded
+MAX_FILE_BYTES = 50 * 2**20
 MAX_CLASSES = 256  # labels are uint8
-MAX_THREADS = 8
+MAX_THREADS = 4  # each may hold a picture of data.MAX_PIXELS
 CHUNK = 512  # pictures in the queue of the threads
 
 
@@ -115,8 +116,7 @@ def decode_files(folder, names, image_size):
     """Decodes picture files: images and mask as of `decode_images`."""
 
     def read(name):
-        with open(os.path.join(folder, name), "rb") as file:
-            return file.read() if os.fstat(file.fileno()).st_size <= MAX_FILE_BYTES else b""
+        return read_limited(os.path.join(folder, name), MAX_FILE_BYTES)
 
     return decode_images(names, len(names), image_size, folder, read)
 
@@ -132,8 +132,6 @@ def decode_images(items, count, image_size, source, read=bytes):
     Returns:
         images uint8 (M, S, S, 3), RGB, of those that can be read, and a mask (count,) of which these are.
     """
-    # OpenCV reads its limit when it is loaded; its own is 3 GB for a picture.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     import cv2
 
     print(f"Decoding {count} images of {source}, once:", flush=True)
@@ -180,9 +178,7 @@ def square(content, image_size):
     """
     import cv2
 
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError("no picture")
+    image = decode_picture(content)
     height, width, _ = image.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 import threading
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def load_data(name, data_dir="", image_size=32):
     Raises:
         UserError: if the data cannot be found or read.
     """
-    if data_dir and not Path(data_dir).is_dir():
+    if data_dir and not os.path.isdir(data_dir):
         raise UserError(f"--data_dir {data_dir} is not a folder.")
     if name == "folder" and not data_dir:
         raise UserError("--data folder needs --data_dir, the folder with the images.")
@@ -41,7 +42,10 @@ def load_data(name, data_dir="", image_size=32):
         home = Path.home()
         folders = [Path("datasets"), home / ".keras" / "datasets", home / "tensorflow_datasets"]
     size = {"image_size": image_size} if name in RESIZED else {}
-    return registry.load(DATASETS, name)(folders, **size)
+    try:
+        return registry.load(DATASETS, name)(folders, **size)
+    except OSError as error:  # e.g. a folder that may not be entered
+        raise UserError(f"The data cannot be read: {error}.") from None
 
 
 def load_auto(folders):
@@ -192,14 +196,23 @@ def _reachable(host):
 
 
 def _download(name, folder):
-    """Has TFDS download and prepare a data set (it checks the checksums) and reads the result."""
+    """Has TFDS download and prepare a data set, and reads the result.
+
+    TFDS compares each file with the checksum that it knows, prepares the data under a temporary name, and
+    renames what is whole. It would trust files of earlier downloads unseen, so it is given a new folder.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow_datasets as tfds
 
     print(f"Downloading {name} into {folder} ...", flush=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         builder = tfds.builder(name, data_dir=folder, try_gcs=False)
-        builder.download_and_prepare()
+        with tempfile.TemporaryDirectory(prefix=".download_", dir=folder) as downloads:
+            builder.download_and_prepare(
+                download_dir=downloads,
+                download_config=tfds.download.DownloadConfig(force_checksums_validation=True),
+            )
     except Exception as error:  # whatever TFDS and the network raise
         raise DataNotFound(f"The download of {name} failed: {first_line(error)}") from None
-    return f"TFDS download into {folder}", *readers.read_tfds(builder.data_path, name)
+    return f"TFDS download into {folder}", *readers.read_tfds(Path(builder.data_path), name)

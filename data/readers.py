@@ -4,7 +4,7 @@ Each checks what it reads before it allocates memory for it, executes nothing, a
 with one line when a file is not what it should be.
 """
 
-import gzip
+import json
 import math
 import struct
 import zipfile
@@ -13,12 +13,14 @@ import zlib
 import numpy as np
 
 from utils.errors import UserError, first_line
+from utils.files import read_limited
 
 IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers: uint8 data with 3 and with 1 dimensions
 IDX_KINDS = {IDX_IMAGES: "images", IDX_LABELS: "labels"}
-MAX_IMAGES = 1_000_000  # a header that claims more is damaged
 CIFAR_RECORD = 1 + 32 * 32 * 3  # label, then red, green and blue planes
-MAX_BYTES = 2**30  # of one file, unpacked
+MAX_BYTES = 4 * 10**8  # of one split, unpacked; the largest of these sets has 154 MB
+MAX_INFO_BYTES = 2**20  # of a dataset_info.json
+TFDS_SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
 def find_idx_files(folder):
@@ -59,58 +61,40 @@ def read_idx_split(images_path, labels_path):
 
 def read_idx(path, magic):
     """The array of an IDX file: uint8 (N, H, W) for images, (N,) for labels."""
-    opener = gzip.open if path.suffix == ".gz" else open
     n_dims = magic % 256
+    header_size = 4 + 4 * n_dims
     try:
-        with opener(path, "rb") as file:
-            header = file.read(4 + 4 * n_dims)
-            found = int.from_bytes(header[:4], "big")
-            if found != magic:
-                kind = (
-                    f"{IDX_KINDS[found]}; are the files swapped?" if found in IDX_KINDS else "something else."
-                )
-                raise UserError(
-                    f"{path} should hold {IDX_KINDS[magic]} (magic {magic}), but its magic is {found}: {kind}"
-                )
-            if len(header) < 4 + 4 * n_dims:
-                raise UserError(f"{path} is truncated: it ends within its header.")
-            shape = struct.unpack(f">{n_dims}I", header[4:])
-            if shape[0] > MAX_IMAGES or math.prod(shape) > MAX_BYTES:
-                raise UserError(f"{path} is damaged: its header claims data of shape {shape}.")
-            size = math.prod(shape)
-            content = file.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
+        packed = read_limited(path, MAX_BYTES)
+        # Unpacked step by step: a gzipped file may hold a thousand times its size.
+        gzipped = zlib.decompressobj(wbits=31) if path.suffix == ".gz" else None
+        header = gzipped.decompress(packed, header_size) if gzipped else packed[:header_size]
+        found = int.from_bytes(header[:4], "big")
+        if found != magic:
+            kind = f"{IDX_KINDS[found]}; are the files swapped?" if found in IDX_KINDS else "something else."
+            raise UserError(
+                f"{path} should hold {IDX_KINDS[magic]} (magic {magic}), but its magic is {found}: {kind}"
+            )
+        if len(header) < header_size:
+            raise UserError(f"{path} is truncated: it ends within its header.")
+        shape = struct.unpack(f">{n_dims}I", header[4:])
+        size = math.prod(shape)
+        if size > MAX_BYTES:
+            raise UserError(f"{path} is damaged: its header claims data of shape {shape}.")
+        content = gzipped.decompress(gzipped.unconsumed_tail, size + 1) if gzipped else packed[header_size:]
+    except (OSError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
-    if len(content) != size:
-        state = "truncated" if len(content) < size else "too long"
+    # zlib compares the checksum when it reaches the end.
+    if len(content) != size or (gzipped and not gzipped.eof):
+        state = "too long" if len(content) > size else "truncated"
         raise UserError(f"{path} is {state}: its header announces {size} bytes of data.")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_npz(path):
     """Pairs (images, labels) for train and test of a Keras-style mnist.npz; never unpickles."""
-    arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
-                raise UserError(f"{path} is damaged: it would unpack to more than {MAX_BYTES} bytes.")
-        with np.load(path, allow_pickle=False) as archive:
-            for name in ("x_train", "y_train", "x_test", "y_test"):
-                if name not in archive.files:
-                    raise UserError(f"{path} holds no array {name}.")
-                arrays[name] = archive[name]
-                if not isinstance(arrays[name], np.ndarray):
-                    raise UserError(f"{path}: {name} is not an array.")
-    # RuntimeError: an encrypted member, or a compression that zipfile does not know.
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        MemoryError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        arrays = read_arrays(path, ("x_train", "y_train", "x_test", "y_test"), MAX_BYTES)
+    except Exception as error:  # whatever zipfile and numpy raise on damaged files
         raise UserError(f"{path} cannot be read (pickled objects are refused): {first_line(error)}") from None
     splits = []
     for split in ("train", "test"):
@@ -127,16 +111,54 @@ def read_npz(path):
     return splits
 
 
+def read_arrays(path, names, limit):
+    """Arrays of an .npz file, by name; the sizes that it claims are checked first, pickles are refused.
+
+    Args:
+        limit: bytes that all of them may have, unpacked.
+
+    Raises:
+        Exception: of many types, where the file is damaged.
+    """
+    arrays, left = {}, limit
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            info = archive.getinfo(f"{name}.npy")
+            left -= info.file_size
+            if left < 0:
+                raise ValueError(f"its arrays would unpack to more than {limit} bytes")
+            # Other methods reserve as much memory as the file asks for.
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{name} is compressed in an unusual way")
+            with archive.open(info) as member:
+                if _npy_size(member) != info.file_size:
+                    raise ValueError(f"the size of {name} is not the one that its header claims")
+                member.seek(0)
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+    return arrays
+
+
+def _npy_size(file):
+    """Bytes that an .npy file should have by its own header, at which `file` stands."""
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, _, dtype = read_header(file)
+    if dtype.itemsize == 0:
+        raise ValueError("items without a size")  # any number of them would fit
+    return file.tell() + math.prod(shape) * dtype.itemsize
+
+
 def read_cifar_files(paths):
     """Images uint8 (N, 32, 32, 3) and labels uint8 (N,) of CIFAR-10 binary files."""
-    parts = []
+    parts, left = [], MAX_BYTES
     for path in paths:
         try:
-            if path.stat().st_size > MAX_IMAGES * CIFAR_RECORD:
-                raise UserError(f"{path} is too large for a CIFAR-10 batch.")
-            content = path.read_bytes()
+            content = read_limited(path, left)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error}.") from None
+        left -= len(content)
         if not content or len(content) % CIFAR_RECORD:
             raise UserError(
                 f"{path} is truncated or no CIFAR-10 batch: its {len(content)} bytes are no "
@@ -151,24 +173,83 @@ def read_cifar_files(paths):
 
 def read_tfds(folder, name):
     """Pairs (images, labels) for train and test of a data set that TFDS has prepared in a folder."""
-    import tensorflow_datasets as tfds  # imports TensorFlow
-
+    shape = TFDS_SHAPES[name]
     splits = []
     try:
-        builder = tfds.builder_from_directory(folder)
         for split in ("train", "test"):
-            batch = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-            images, labels = batch["image"], batch["label"]
-            if images.dtype != np.uint8 or images.ndim != 4:
-                raise UserError(
-                    f"{folder}: images are {images.dtype} {images.shape}, not uint8 (N, H, W, C)."
-                )
+            count, examples = tfds_examples(folder, name, split)
+            if count * math.prod(shape) > MAX_BYTES:
+                raise ValueError(f"{count} examples of {split} are too many")
+            images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
+            for index, example in enumerate(examples):
+                picture = decode_picture(example["image"].bytes_list.value[0], grey=shape[2] == 1)
+                if picture.shape != shape:
+                    raise ValueError(f"an image of {split} has the shape {picture.shape}, not {shape}")
+                images[index], labels[index] = picture, example["label"].int64_list.value[0]
             splits.append(checked(images, labels, f"{folder} ({split})"))
     except UserError:
         raise
-    except Exception as error:  # whatever TFDS and its formats raise on damaged files
+    except Exception as error:  # whatever TensorFlow, protobuf and OpenCV raise on damaged files
         raise UserError(f"The TFDS folder {folder} of {name} cannot be read: {first_line(error)}") from None
     return splits
+
+
+def tfds_examples(folder, name, split):
+    """The examples of one split of a data set that TFDS has prepared in a folder.
+
+    TFDS itself would import whatever module the folder's features.json names, and follow the paths in its
+    dataset_info.json, so the records are read without it.
+
+    Args:
+        name: of the data set, as in the names of the files.
+
+    Returns:
+        Their number, and an iterator over dicts of `tf.train.Feature`.
+
+    Raises:
+        Exception: of many types, here or while iterating, where files are missing or damaged.
+    """
+    import tensorflow as tf
+
+    info = json.loads(read_limited(folder / "dataset_info.json", MAX_INFO_BYTES))
+    (lengths,) = ([int(n) for n in s["shardLengths"]] for s in info["splits"] if s["name"] == split)
+    ends = [f"{index:05}-of-{len(lengths):05}" for index in range(len(lengths))]
+    paths = [folder / f"{name}-{split}.tfrecord-{end}" for end in ends]
+    if [_count_records(path) for path in paths] != lengths:
+        raise ValueError(f"its files do not hold the {sum(lengths)} examples of {split} that were prepared")
+    records = tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator()
+    return sum(lengths), (tf.train.Example.FromString(record).features.feature for record in records)
+
+
+def _count_records(path):
+    """Number of records of a TFRecord file, whose lengths TensorFlow would trust and allocate."""
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise ValueError(f"{path.name} is missing")
+    size, position, count = path.stat().st_size, 0, 0
+    with open(path, "rb") as file:
+        while position < size:
+            # A record is its length (8 bytes), a checksum of that (4), its content, a checksum of that (4).
+            position += 8 + 4 + int.from_bytes(file.read(8), "little") + 4
+            if position > size:
+                raise ValueError(f"{path.name} is truncated or damaged")
+            file.seek(position)
+            count += 1
+    return count
+
+
+def decode_picture(content, grey=False):
+    """A picture file's content as uint8 (H, W, 3), RGB, or (H, W, 1).
+
+    Raises:
+        ValueError, cv2.error: if it cannot be decoded, or has more than `data.MAX_PIXELS`.
+    """
+    import cv2
+
+    mode = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
+    if image is None:
+        raise ValueError("no picture")
+    return image[..., None] if grey else image
 
 
 def checked(images, labels, where, n_classes=10):

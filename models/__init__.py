@@ -16,7 +16,7 @@ LABELLED_DECODERS = {"semi_supervised", "conditional"}
 def __getattr__(name):
     # `from models import load_model` imports TensorFlow only when it is asked for.
     if name == "load_model":
-        from models.adversarial_autoencoder import load_model
+        from models.saved_model import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,9 @@
 """The base class of all adversarial autoencoders: networks, the train step, and use after training."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from models import MODELS
 from models.fused_optimizers import FusedAdam
 from models.losses import RECONSTRUCTION_LOSSES, discriminator_loss, generator_loss
 from models.networks import NETWORKS, DenseNetwork
@@ -600,18 +597,3 @@ def shifted(images, limit, seed):
     top, left = tf.unstack(tf.random.stateless_uniform([2, count], seed, 0, 2 * limit + 1, tf.int32))
     rows = tf.gather(padded, top[:, None] + tf.range(height), axis=1, batch_dims=1)
     return tf.gather(rows, left[:, None] + tf.range(width), axis=2, batch_dims=1)
-
-
-def load_model(path):
-    """Loads a trained model, with its optimizers, from a run directory or a .keras file.
-
-    Raises:
-        FileNotFoundError: if there is no model.
-    """
-    path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no trained model at {file}.")
-    for name in MODELS:
-        registry.load(MODELS, name)  # registers the class with Keras
-    return keras.saving.load_model(file, safe_mode=True)

@@ -1,11 +1,16 @@
+import contextlib
 import gzip
+import io
+import json
 import os
 import pickle
 import socket
 import struct
+import sys
 import threading
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,14 +176,28 @@ def test_swapped_files_are_recognised_as_such(tmp_path):
 @pytest.mark.parametrize("compress", [False, True], ids=["plain", "gzipped"])
 def test_huge_announcements_are_refused_without_allocating(tmp_path, shape, compress):
     write_idx(tmp_path, compress, train_images=struct.pack(">4I", 2051, *shape) + bytes(100))
+    with little_memory():
+        assert TRAIN_IMAGES in refusal(tmp_path)
+
+
+@contextlib.contextmanager
+def little_memory(limit=10_000_000):
+    """Asserts that Python has not allocated more than `limit` bytes at any time."""
     tracemalloc.start()
     try:
-        message = refusal(tmp_path)
+        yield
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert TRAIN_IMAGES in message
-    assert peak < 10_000_000
+    assert peak < limit
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    write_idx(tmp_path, compress=True)
+    path = tmp_path / (TRAIN_IMAGES + ".gz")
+    path.write_bytes(gzip.compress(idx_bytes(IMAGES) + bytes(10**8), 1))
+    with little_memory():
+        assert "too long" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("length", [5, 200, -4], ids=["gzip header", "data", "checksum"])
@@ -307,6 +326,50 @@ def test_npz_with_a_damaged_zip_directory(tmp_path, offset, value):
     assert "mnist.npz" in refusal(tmp_path)
 
 
+def npy_header(shape, descr="|u1"):
+    file = io.BytesIO()
+    header = {"shape": shape, "fortran_order": False, "descr": descr}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
+
+
+# Items without a size fit in any number.
+@pytest.mark.parametrize(
+    ("shape", "descr"), [((10**12, 28, 28), "|u1"), ((10**12,), "<U0"), ((-1, 28, 28), "|u1")]
+)
+def test_npz_whose_header_claims_too_much(tmp_path, shape, descr):
+    write_npz(tmp_path / "mnist.npz", x_train=None)
+    with zipfile.ZipFile(tmp_path / "mnist.npz", "a") as archive:
+        archive.writestr("x_train.npy", npy_header(shape, descr) + bytes(100))
+    with little_memory():
+        assert "mnist.npz" in refusal(tmp_path)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    write_npz(tmp_path / "mnist.npz", x_train=None)
+    count = 2 * 10**8 // 784
+    with (
+        zipfile.ZipFile(tmp_path / "mnist.npz", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x_train.npy", "w") as member,
+    ):
+        member.write(npy_header((3 * count, 28, 28)))
+        for _ in range(3):
+            member.write(bytes(count * 784))
+    with little_memory():
+        assert "unpack to more" in refusal(tmp_path)
+
+
+def test_npz_with_a_compression_that_reserves_memory(tmp_path):
+    write_npz(tmp_path / "whole.npz")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.npz") as whole,
+        zipfile.ZipFile(tmp_path / "mnist.npz", "w", zipfile.ZIP_LZMA) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert "unusual" in refusal(tmp_path)
+
+
 def test_npz_that_would_unpack_to_too_much(tmp_path, monkeypatch):
     monkeypatch.setattr("data.readers.MAX_BYTES", 10_000)
     write_npz(tmp_path / "mnist.npz")
@@ -429,6 +492,18 @@ def test_bad_cifar_batches_are_refused_by_name(tmp_path, name, content):
     assert f"{name}.bin" in refusal(tmp_path, "cifar10")
 
 
+def test_cifar_batches_that_are_too_large_together(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.readers.MAX_BYTES", 20 * CIFAR_RECORD)
+    write_cifar(tmp_path)
+    assert "data_batch_2.bin" in refusal(tmp_path, "cifar10")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    write_cifar(tmp_path, data_batch_2=None)
+    os.mkfifo(tmp_path / "data_batch_2.bin")
+    assert "data_batch_2.bin" in refusal(tmp_path, "cifar10")
+
+
 def test_cifar10_without_its_test_batch(tmp_path):
     write_cifar(tmp_path, test_batch=None)
     assert "test_batch.bin" in refusal(tmp_path, "cifar10")
@@ -487,7 +562,13 @@ TFDS_DAMAGES = {
     "truncated records": lambda name, content: content[:-9] if "tfrecord" in name else content,
     "no test records": lambda name, content: None if "-test.tfrecord" in name else content,
     "broken info": lambda name, content: content[:20] if name == "dataset_info.json" else content,
-    "no features": lambda name, content: None if name == "features.json" else content,
+    "no info of a split": lambda name, content: (
+        content.replace(b'"test"', b'"other"') if name == "dataset_info.json" else content
+    ),
+    # A record is as long as its first 8 bytes say, and 16 bytes.
+    "a record less": lambda name, content: (
+        content[16 + int.from_bytes(content[:8], "little") :] if "-test.tfrecord" in name else content
+    ),
 }
 
 
@@ -496,6 +577,51 @@ def test_damaged_tfds_folder(prepared_tfds, tmp_path, damage):
     damaged_copy(prepared_tfds, tmp_path, damage)
     for name in ("mnist", "auto"):
         assert str(tmp_path / "mnist" / "1.0.0") in refusal(tmp_path, name)
+
+
+def test_a_tfds_folder_imports_and_follows_nothing(prepared_tfds, tmp_path, monkeypatch):
+    """Neither a module that its features name, nor a path that its information names."""
+    (tmp_path / "hostile.py").write_text("open('executed', 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def damage(name, content):
+        if name == "features.json":
+            return content.replace(b"tensorflow_datasets.core.features.features_dict.", b"hostile.")
+        if name == "dataset_info.json":
+            info = json.loads(content)
+            info["splits"] = [split | {"filepathTemplate": "/etc/passwd"} for split in info["splits"]]
+            info["moduleName"] = "hostile"
+            return json.dumps(info).encode()
+        return content
+
+    damaged_copy(prepared_tfds, tmp_path, damage)
+    assert b"hostile." in (tmp_path / "mnist" / "1.0.0" / "features.json").read_bytes()
+    assert_is_the_tiny_set(load_data("mnist", str(tmp_path)))
+    assert not (tmp_path / "executed").exists()
+    assert "hostile" not in sys.modules
+
+
+def test_a_record_that_claims_to_be_huge(prepared_tfds, tmp_path):
+    """With a valid checksum of the length, which TensorFlow alone would believe."""
+    length = (10**12).to_bytes(8, "little")
+
+    def damage(name, content):
+        return length + bytes.fromhex("4a60fd0a") + content[12:] if "-train.tfrecord" in name else content
+
+    damaged_copy(prepared_tfds, tmp_path, damage)
+    with little_memory():
+        assert "tfrecord" in refusal(tmp_path)
+
+
+def test_tfds_images_of_another_size(prepared_tfds, tmp_path):
+    """The digits called CIFAR-10."""
+    damaged_copy(prepared_tfds, tmp_path, lambda name, content: content)
+    place = tmp_path / "cifar10" / "1.0.0"
+    (tmp_path / "mnist").rename(tmp_path / "cifar10")
+    for path in place.glob("mnist-*"):
+        path.rename(place / path.name.replace("mnist", "cifar10"))
+    assert "(28, 28, 3), not (32, 32, 3)" in refusal(tmp_path, "cifar10")
 
 
 # The network
@@ -533,7 +659,7 @@ def test_a_host_that_refuses_is_not_reachable(monkeypatch):
 
 
 class FailingBuilder:
-    def download_and_prepare(self):
+    def download_and_prepare(self, **kwargs):
         raise ValueError("Checksum mismatch.\nMore about it.")
 
 
@@ -559,12 +685,52 @@ def test_a_failing_download_is_data_not_found(tmp_path, monkeypatch, builder, re
     assert load_data("auto", str(tmp_path)).name == "digits"
 
 
+class Response:
+    """What a server answers, whatever it is asked for."""
+
+    status_code, headers = 200, {}
+
+    def __init__(self, url, content):
+        self.url, self.content = url, content
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+    def iter_content(self, chunk_size):
+        return [self.content]
+
+
+def test_a_download_with_a_wrong_checksum_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    answered = []
+
+    def get(session, url, **kwargs):
+        answered.append(url)
+        # Under a temporary name until it is checked.
+        assert {path.name[:10] for path in tmp_path.iterdir()} <= {".download_", "mnist"}
+        assert not list(tmp_path.glob("mnist/*/*.json"))
+        return Response(url, gzip.compress(idx_bytes(IMAGES)))
+
+    monkeypatch.setattr(loading, "_reachable", lambda host: True)
+    monkeypatch.setattr("requests.Session.get", get)
+    with pytest.raises(DataNotFound, match="wrong checksum") as caught:
+        load_data("mnist", str(tmp_path))
+    assert answered
+    assert "\n" not in str(caught.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.glob(".download_*"))
+
+
 def test_a_download_is_read_from_where_tfds_puts_it(tmp_path, monkeypatch, prepared_tfds):
     class Builder:
         data_path = prepared_tfds / "mnist" / "1.0.0"
 
-        def download_and_prepare(self):
-            pass
+        def download_and_prepare(self, download_dir, download_config):
+            # Files of earlier downloads are not believed, nor any without a known checksum.
+            assert list(tmp_path.iterdir()) == [Path(download_dir)]
+            assert download_config.force_checksums_validation
 
     monkeypatch.setattr(loading, "_reachable", lambda host: True)
     monkeypatch.setattr(tfds, "builder", lambda *args, **kwargs: Builder())

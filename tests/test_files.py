@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 
 from utils import plots
-from utils.files import atomic_path, write_text
+from utils.errors import LONGEST, UserError
+from utils.files import atomic_path, read_limited, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -18,6 +21,36 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         fail_half_way()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_written_through(tmp_path):
+    (tmp_path / "private").write_text("private")
+    (tmp_path / f".file.{os.getpid()}.tmp.txt").symlink_to("private")
+    write_text(tmp_path / "file.txt", "text")
+    assert (tmp_path / "private").read_text() == "private"
+    assert not (tmp_path / "file.txt").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "private"]
+
+
+def test_read_limited_reads_files_up_to_its_limit(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_limited(path, 5) == b"12345"
+    with pytest.raises(OSError, match="5 bytes"):
+        read_limited(path, 4)
+
+
+def test_read_limited_waits_for_no_pipe_and_no_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="no file"):
+            read_limited(path, 100)
+
+
+def test_an_error_is_one_line_of_bounded_length_whatever_it_quotes():
+    assert str(UserError("plain é text")) == "plain é text"
+    assert str(UserError("a\nb\x1b[31m\udcff")) == "a\\nb\\x1b[31m\\udcff"
+    assert len(str(UserError("x" * 10**6))) == LONGEST + 4
 
 
 def test_tile_puts_images_in_rows():

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import shlex
 import subprocess
 import sys
@@ -229,6 +230,58 @@ def test_flagfile_inside_a_flagfile(flagfile, empty_folder):
     (empty_folder / "inner.flags").write_text("--n_z 6\n--PMLR False\n")
     name = flagfile("--seed 1\n--flagfile=inner.flags\n--n_hidden 5\n")
     assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5)
+
+
+def test_flagfiles_that_name_each_other(flagfile, empty_folder):
+    (empty_folder / "inner.flags").write_text("--flagfile=some.flags\n")
+    for text in ("--flagfile=inner.flags\n", "--flagfile=some.flags\n"):
+        assert "names itself" in refusal(f"--flagfile={flagfile(text)}")
+
+
+def test_flagfiles_that_would_double_without_end(empty_folder):
+    for index in range(9):
+        (empty_folder / f"{index}.flags").write_text(f"--flagfile={index + 1}.flags\n" * 10)
+    (empty_folder / "9.flags").touch()
+    assert "too many lines" in refusal("--flagfile=0.flags")
+
+
+def test_a_long_chain_of_flagfiles(empty_folder):
+    for index in range(2000):
+        (empty_folder / f"{index}.flags").write_text(f"--flagfile={index + 1}.flags\n")
+    assert "in a row" in refusal("--flagfile=0.flags")
+
+
+@pytest.mark.parametrize("path", ["../outside.flags", "/etc/passwd", "link.flags", "~/outside.flags"])
+def test_a_flagfile_does_not_lead_out_of_its_folder(flagfile, empty_folder, monkeypatch, path):
+    monkeypatch.setenv("HOME", str(empty_folder.parent))
+    (empty_folder.parent / "outside.flags").write_text("--n_z 4\n")
+    (empty_folder / "link.flags").symlink_to("../outside.flags")
+    assert "outside the folder" in refusal(f"--flagfile={flagfile(f'--flagfile={path}')}")
+    # Whoever starts the program may name any file.
+    assert read("--flagfile=../outside.flags").n_z == 4
+
+
+def test_flagfiles_that_cannot_be_read(empty_folder):
+    os.mkfifo(empty_folder / "pipe")
+    (empty_folder / "folder").mkdir()
+    (empty_folder / "large").write_text("#" * 2**21)
+    (empty_folder / "binary").write_bytes(b"--n_z\xff")
+    (empty_folder / "nul").write_text("--flagfile=\0")
+    for name in ("pipe", "folder", "large", "binary", "nul", "/dev/zero", "x" * 300):
+        assert "cannot be read" in refusal(f"--flagfile={name}")
+
+
+@pytest.mark.parametrize("name", ["data_dir", "run_dir"])
+@pytest.mark.parametrize("value", ["a\nb", "a\0b", "\udcff", "\x1b[31m", "x" * 256, "x/" * 3000])
+def test_paths_that_cannot_be(name, value):
+    with pytest.raises(UserError, match=name) as caught:
+        main.read_config(["main.py", f"--{name}={value}"])
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1100
+
+
+def test_paths_in_any_script():
+    assert main.read_config(["main.py", "--run_dir=Läufe/走る/été 1"]).run_dir == "Läufe/走る/été 1"
 
 
 @pytest.mark.parametrize(
@@ -605,18 +658,49 @@ DAMAGED = {
     "a boolean as text": '{"flags": {"noised": "False", "data": "digits"}, "data": {}}',
     "a value of null": '{"flags": {"lr_start": null}, "data": {}}',
     "data are a list": f'{{"flags": {GOOD}, "data": []}}',
+    "deep": "[" * 10**5,
+    "a number of many digits": "1" * 5000,
+    "no text": '"\ud800',
 }
 
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_resume_with_a_damaged_configuration(empty_folder, text):
     (empty_folder / "run").mkdir()
-    (empty_folder / "run" / "config.json").write_text(text)
+    (empty_folder / "run" / "config.json").write_text(text, errors="surrogatepass")
     with pytest.raises(UserError) as caught:
         prepare_run(read("--resume --run_dir run"))
     assert "config.json" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert (empty_folder / "run" / "config.json").read_text() == text
+    assert (empty_folder / "run" / "config.json").read_text(errors="surrogatepass") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_hidden", 10**9),
+        ("n_z", 10**30),
+        ("n_epoch", 10**6),
+        ("lr_start", float("nan")),
+        ("d_noise", float("inf")),
+    ],
+)
+def test_resume_with_impossible_values(saved, name, value):
+    write_json("run/config.json", {"flags": dataclasses.asdict(saved) | {name: value}, "data": {}})
+    assert name in refusal("--resume --run_dir run")
+
+
+def test_resume_with_a_configuration_that_is_no_file(empty_folder):
+    (empty_folder / "run").mkdir()
+    os.mkfifo("run/config.json")
+    assert "config.json" in refusal("--resume --run_dir run")
+
+
+@pytest.mark.parametrize("name", ["plots", "checkpoints/epoch_00001.keras"])
+def test_a_run_that_would_write_through_a_link_is_not_resumed(saved, empty_folder, name):
+    (empty_folder / "run" / name).parent.mkdir(exist_ok=True)
+    (empty_folder / "run" / name).symlink_to(empty_folder)
+    assert f"{name} is a symbolic link" in refusal("--resume --run_dir run")
 
 
 def test_a_prepared_run_is_prepared_again_to_resume():

@@ -275,6 +275,17 @@ def test_bad_partition_lists(celeb_a, damage, mentioned):
     assert len(message) < 300 + 2 * len(str(celeb_a))
 
 
+@pytest.mark.parametrize("name", [ATTRIBUTE_LIST, PARTITION_LIST])
+def test_a_list_that_is_a_pipe_or_too_large(celeb_a, name):
+    (celeb_a / name).unlink()
+    os.mkfifo(celeb_a / name)
+    assert name in refusal("celeb_a", celeb_a)
+    (celeb_a / name).unlink()
+    with open(celeb_a / name, "wb") as file:
+        file.truncate(33 * 2**20)
+    assert name in refusal("celeb_a", celeb_a)
+
+
 def test_lists_with_other_line_ends(celeb_a, original_celeb_a):
     for name in (ATTRIBUTE_LIST, PARTITION_LIST):
         text = (celeb_a / name).read_text()
@@ -652,6 +663,9 @@ CACHE_DAMAGES = {
     "another type": lambda path: rewrite(path, images=np.zeros((36, 16, 16, 3))),
     "too few labels": lambda path: rewrite(path, labels=np.zeros(3, np.uint8)),
     "pickles": lambda path: rewrite(path, images=np.array([Opens(path.with_name("opened"))], object)),
+    "labels out of range": lambda path: rewrite(path, labels=np.full(36, 7, np.uint8)),
+    "splits in disorder": lambda path: rewrite(path, splits=np.tile(np.arange(3, dtype=np.uint8), 12)),
+    "names without a size": lambda path: rewrite(path, label_names=np.zeros(10**6, "V0")),
     "compressed": lambda path: np.savez_compressed(path, images=np.zeros(10**6, np.uint8)),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -210,6 +211,24 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, model):
     before = (tmp_path / "parts" / "config.json").read_text()
     assert run(tmp_path / "parts", "--resume", "--n_epoch", "2") == 2
     assert (tmp_path / "parts" / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another model"])
+def test_resume_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys, damage):
+    words = ["--data", "digits", "--n_hidden", "16", "--n_epoch", "1", "--prior", "gaussian"]
+    assert run(tmp_path / "run", *words, "--n_z", "3") == 0
+    (path,) = (tmp_path / "run" / "checkpoints").glob("*.keras")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        assert run(tmp_path / "other", *words, "--n_z", "4") == 0
+        shutil.copy(tmp_path / "other" / "model.keras", path)
+    capsys.readouterr()
+    assert run(tmp_path / "run", "--resume", "--n_epoch", "2") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("main.py: error: ")
+    assert error.count("\n") == 1
+    assert path.name in error
 
 
 def test_tensorboard_shows_scalars_pictures_and_histograms(tmp_path):

@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
+import os
 import re
+from pathlib import Path
 
 from data import DATASETS
 from models import LABELLED_DECODERS, MODELS
 from priors import PLANAR_PRIORS, PRIORS
 from utils import registry
 from utils.errors import UserError
+from utils.files import read_limited
+
+MAX_CONFIG_BYTES = 2**24  # most of a config.json are the indices of labelled images
 
 PLATEAU_DIVISOR = 5  # second seed
 
@@ -143,6 +148,9 @@ class Config:
         at_least_1 = ("n_z", "n_hidden", "n_epoch", "batch_size", "num_samples", "lr_mid_epoch")
         for name in (*at_least_1, "lr_patience"):
             _require(getattr(self, name) >= 1, f"--{name} must be at least 1.", self, name)
+        # 2^16 units are 17 GB of weights per layer; checkpoints number their epochs with five digits.
+        for name, limit in {"n_z": 2**16, "n_hidden": 2**16, "d_hidden": 2**16, "n_epoch": 99_999}.items():
+            _require(getattr(self, name) <= limit, f"--{name} must be at most {limit}.", self, name)
         for name in ("lr_start", "lr_mid", "lr_end", "lr_floor", "d_rate", "g_rate", "ce_rate"):
             rate = getattr(self, name)
             _require(0 < rate < float("inf"), f"--{name} must be positive.", self, name)
@@ -176,6 +184,8 @@ class Config:
         )
         if self.balance and self.optimizer != "adam":
             raise UserError("--balance needs --optimizer adam.")
+        for name in ("data_dir", "run_dir"):
+            _require_path(name, getattr(self, name))
         if self.prior in PLANAR_PRIORS and self.n_z % 2:
             raise UserError(f"--prior {self.prior} needs an even --n_z, got {self.n_z}.")
         if self.PMLR and self.n_z != 2:
@@ -255,6 +265,14 @@ def _require(condition, message, config, name):
         raise UserError(f"{message[:-1]}, got {getattr(config, name)}.")
 
 
+def _require_path(name, value):
+    # flags.txt could not hold the others: line breaks, other control characters, bytes that are no text.
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
+        raise UserError(f"--{name} {value!r} has characters that a path here cannot have.")
+    if len(os.fsencode(value)) > 4000 or any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
+        raise UserError(f"--{name} is too long for a path: {value}")
+
+
 def canonical_name(name):
     """The registry's spelling of a name: MNIST -> mnist, CIFAR_10 -> cifar10, CelebA -> celeb_a."""
     name = re.sub(r"_(?=\d)", "", name.lower().replace("-", "_"))
@@ -265,19 +283,25 @@ def read_saved_config(run_dir):
     """The Config and the data description saved in a run directory.
 
     Raises:
-        UserError: if there is none, or it is not one.
+        UserError: if there is none, or it is not one, or the directory holds links, through which the run
+            would write elsewhere.
     """
     path = run_dir / "config.json"
     try:
-        saved = json.loads(path.read_text())
+        saved = json.loads(read_limited(path, MAX_CONFIG_BYTES))
         for field in dataclasses.fields(Config):
             value, kind = saved["flags"][field.name], type(field.default)
             if type(value) is not kind:
                 raise TypeError(f"{field.name} is {value!r}, not of type {kind.__name__}")
         if not isinstance(saved["data"], dict):
             raise TypeError("data is no object")
-        return Config(**saved["flags"]), saved["data"]
+        config = Config(**saved["flags"])
     except FileNotFoundError:
         raise UserError(f"{run_dir} holds no run to resume: config.json is missing.") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path} is not a configuration of this program: {error}") from None
+    for folder, folders, files in os.walk(run_dir):
+        for entry in (os.path.join(folder, name) for name in folders + files):
+            if os.path.islink(entry):
+                raise UserError(f"{entry} is a symbolic link: runs with links are not resumed.")
+    return config, saved["data"]

@@ -1,8 +1,19 @@
 """The one kind of error that a user is told about in one line."""
 
+LONGEST = 1000  # characters of that line
+
 
 class UserError(Exception):
-    """What was wrong and what to do, in one line; `main.py` prints it and exits with status 2."""
+    """What was wrong and what to do, in one line; `main.py` prints it and exits with status 2.
+
+    The names and contents of files that it quotes may hold anything: line breaks, other control
+    characters and bytes that are no text appear as escapes, and what is too long is cut.
+    """
+
+    def __str__(self):
+        text = super().__str__()
+        text = text if len(text) <= LONGEST else text[:LONGEST] + " ..."
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error):

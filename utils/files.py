@@ -1,9 +1,10 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and reading no more of one than is meant."""
 
 import contextlib
 import json
 import os
 import re
+import stat
 from pathlib import Path
 
 
@@ -12,6 +13,7 @@ def atomic_path(path):
     """Yields a temporary path beside `path`, with its suffix, and moves it there when the block ends well."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary.unlink(missing_ok=True)  # a link by this name would be written through
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -19,6 +21,22 @@ def atomic_path(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_limited(path, limit):
+    """The content, in bytes, of a regular file.
+
+    Raises:
+        OSError: if it has more than `limit` bytes, is anything but a file, or cannot be read.
+    """
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+    with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no file but a pipe or a device")
+        if status.st_size > limit:
+            raise OSError(f"it has {status.st_size} bytes, more than {limit}")
+        return file.read(status.st_size)
 
 
 def write_text(path, text):

@@ -9,7 +9,7 @@ import numpy as np
 
 from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
-from data.loading import load_data
+from data.loading import SUBSTITUTE_NOTE, load_data
 from utils.config import Config, read_saved_config
 from utils.errors import UserError
 from utils.files import write_json, write_text
@@ -125,4 +125,5 @@ def _same_data(directory, data):
     ]
     if changes:
         raise UserError(f"The data is not that of the run in {directory}: {', '.join(changes)}.")
-    return dataclasses.replace(data, note=str(saved.get("note", "")))
+    # The only note there is: pictures show no text that somebody wrote into the file.
+    return dataclasses.replace(data, note=SUBSTITUTE_NOTE if saved.get("note") == SUBSTITUTE_NOTE else "")

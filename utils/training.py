@@ -31,6 +31,12 @@ def train_and_evaluate(run):
     path, first_epoch = run.last_checkpoint()
     steps = len(data.train_images) // config.batch_size
     model = load_model(path) if path else build_model(config, data)
+    is_model_of_run = (
+        isinstance(model, registry.load(MODELS, config.model))
+        and model_arguments(config, data).items() <= model.get_config().items()
+    )
+    if not is_model_of_run:
+        raise UserError(f"{path} is not a checkpoint of this run, but of one with other flags or data.")
     model.compile(
         jit_compile=uses_xla(config),
         steps_per_execution=steps_per_call(steps),
@@ -102,29 +108,7 @@ def train_and_evaluate(run):
 
 def build_model(config, data):
     """The untrained, compiled model of a configuration."""
-    model = registry.load(MODELS, config.model)(
-        image_shape=data.image_shape,
-        n_classes=data.n_classes,
-        prior=config.prior,
-        n_z=config.n_z,
-        attributes=data.has_attributes,
-        network=config.network,
-        n_hidden=config.n_hidden,
-        conv_widths=tuple(map(int, config.conv_widths.split(","))),
-        d_hidden=config.d_hidden,
-        activation=config.activation,
-        output=config.output,
-        batch_norm=config.batch_norm,
-        keep_prob=config.keep_prob,
-        noise_std=config.noise_std if config.noised else 0.0,
-        shift=config.shift,
-        d_noise=config.d_noise,
-        balance=config.balance,
-        reconstruction=config.reconstruction,
-        init_std=config.init_std,
-        precision=config.precision,
-        seed=config.seed,
-    )
+    model = registry.load(MODELS, config.model)(**model_arguments(config, data))
 
     def optimizer(phase):  # the schedule sets the learning rate
         if config.optimizer == "adam":
@@ -133,6 +117,33 @@ def build_model(config, data):
 
     model.compile(**{f"{phase}_optimizer": optimizer(phase) for phase in model.phases})
     return model
+
+
+def model_arguments(config, data):
+    """What the model's constructor takes, from a configuration and its data."""
+    return {
+        "image_shape": data.image_shape,
+        "n_classes": data.n_classes,
+        "prior": config.prior,
+        "n_z": config.n_z,
+        "attributes": data.has_attributes,
+        "network": config.network,
+        "n_hidden": config.n_hidden,
+        "conv_widths": tuple(map(int, config.conv_widths.split(","))),
+        "d_hidden": config.d_hidden,
+        "activation": config.activation,
+        "output": config.output,
+        "batch_norm": config.batch_norm,
+        "keep_prob": config.keep_prob,
+        "noise_std": config.noise_std if config.noised else 0.0,
+        "shift": config.shift,
+        "d_noise": config.d_noise,
+        "balance": config.balance,
+        "reconstruction": config.reconstruction,
+        "init_std": config.init_std,
+        "precision": config.precision,
+        "seed": config.seed,
+    }
 
 
 def uses_xla(config):
