@@ -1,7 +1,5 @@
 """The base class of all adversarial autoencoders: networks, the train step, and use after training."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,6 +10,7 @@ from models.fused_optimizers import FusedAdam
 from models.losses import RECONSTRUCTION_LOSSES, discriminator_loss, generator_loss
 from priors import PRIORS
 from utils import registry
+from utils.checkpoints import checked_model_file
 
 # More than any model's train step draws with.
 SEEDS_PER_STEP = 16
@@ -437,11 +436,9 @@ def load_model(path):
 
     Raises:
         FileNotFoundError: if there is no model.
+        UserError: if it is damaged, of a newer version, or not of the run whose directory it is in.
     """
-    path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no trained model at {file}.")
+    file = checked_model_file(path)
     for name in MODELS:
         registry.load(MODELS, name)  # registers the class with Keras
     return keras.saving.load_model(file, safe_mode=True)

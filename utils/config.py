@@ -34,6 +34,10 @@ RECIPES = {
 }
 
 
+# Flags that may change when a run is resumed: its length, its pictures and places.
+CHANGEABLE = {"n_epoch", "PMLR", "PARR", "data_dir", "run_dir", "checkpoint_every", "resume"}
+
+
 def _flag(default, help, choices=(), aliases=()):
     metadata = {"help": help, "choices": list(choices), "aliases": aliases}
     return dataclasses.field(default=default, metadata=metadata)
@@ -100,6 +104,9 @@ class Config:
     seed: int = _flag(0, "Every random draw depends on it.")
     run_dir: str = _flag("", "Folder for the results; by default a new one in runs/.")
     resume: bool = _flag(False, "Go on from the last checkpoint of --run_dir.")
+    checkpoint_every: str = _flag(
+        "", 'Save checkpoints within epochs too, e.g. every "500 steps" or "10 minutes".'
+    )
 
     def validate(self):
         """Refuses what cannot work.
@@ -129,6 +136,12 @@ class Config:
             self,
             "lr_end_epoch",
         )
+        _require(
+            not self.checkpoint_every or self.checkpoint_interval,
+            '--checkpoint_every takes a number of steps or minutes, such as "500 steps" or "10 minutes".',
+            self,
+            "checkpoint_every",
+        )
         _require(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647.", self, "seed")
         if self.prior in PLANAR_PRIORS and self.n_z % 2:
             raise UserError(f"--prior {self.prior} needs an even --n_z, got {self.n_z}.")
@@ -136,6 +149,12 @@ class Config:
             raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
         if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
+
+    @property
+    def checkpoint_interval(self):
+        """--checkpoint_every as a pair such as (500, "step") or (10, "minute"), or None."""
+        match = re.fullmatch(r"([1-9]\d*) ?(step|minute)s?", self.checkpoint_every.strip())
+        return (int(match[1]), match[2]) if match else None
 
     def learning_rates(self, epoch):
         """Learning rate of each phase of the model in an epoch (from 0)."""
@@ -183,19 +202,39 @@ def read_saved_config(run_dir):
     """The Config and the data description saved in a run directory.
 
     Raises:
-        UserError: if there is none, or it is not one.
+        UserError: if there is none, or it is not one, or a newer version wrote it.
     """
     path = run_dir / "config.json"
     try:
         saved = json.loads(path.read_text())
-        for field in dataclasses.fields(Config):
-            value, kind = saved["flags"][field.name], type(field.default)
-            if type(value) is not kind:
-                raise TypeError(f"{field.name} is {value!r}, not of type {kind.__name__}")
         if not isinstance(saved["data"], dict):
             raise TypeError("data is no object")
-        return Config(**saved["flags"]), saved["data"]
+        return config_of(saved["flags"], path), saved["data"]
     except FileNotFoundError:
         raise UserError(f"{run_dir} holds no run to resume: config.json is missing.") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is not a configuration of this program: {error}") from None
+
+
+def config_of(flags, path):
+    """The Config of saved flags; those that are younger than the file have their defaults.
+
+    Args:
+        flags: values by name.
+        path: of the file that holds them, for messages.
+
+    Raises:
+        UserError: if there are flags that this version does not know.
+        TypeError: if a value, or the whole, has another type.
+    """
+    fields = {field.name: type(field.default) for field in dataclasses.fields(Config)}
+    if not isinstance(flags, dict):
+        raise TypeError("flags is no object")
+    if unknown := [f"--{name}" for name in flags if name not in fields]:
+        raise UserError(
+            f"{path} was written by a newer version of this program: {', '.join(unknown)} is unknown here."
+        )
+    for name, value in flags.items():
+        if type(value) is not fields[name]:
+            raise TypeError(f"{name} is {value!r}, not of type {fields[name].__name__}")
+    return Config(**flags)

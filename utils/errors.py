@@ -1,8 +1,20 @@
-"""The one kind of error that a user is told about in one line."""
+"""What a user is told about in one line."""
 
 
 class UserError(Exception):
     """What was wrong and what to do, in one line; `main.py` prints it and exits with status 2."""
+
+
+class Stopped(Exception):
+    """A signal has stopped the training, and everything is saved.
+
+    Attributes:
+        signal: its number; `main.py` exits with 128 more, as a shell would report it.
+    """
+
+    def __init__(self, signal, message):
+        super().__init__(message)
+        self.signal = signal
 
 
 def first_line(error):

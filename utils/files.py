@@ -17,8 +17,25 @@ def atomic_path(path):
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that has vanished must not hide what happened
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder):
+    """Waits until the names in a folder are on the disk, as fsync of a file does not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder):
+    """Removes what killed processes have left of `atomic_path` in a folder and below."""
+    for path in Path(folder).rglob(".*.tmp*"):
+        path.unlink()
 
 
 def write_text(path, text):
