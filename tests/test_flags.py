@@ -450,7 +450,7 @@ def test_a_run_directory_is_prepared(empty_folder):
     assert dataclasses.replace(again, run_dir="new/run") == run.config
     # Nothing half-written is left.
     files = {path.name for path in (empty_folder / "new" / "run").iterdir()}
-    assert files == {"plots", "checkpoints", "config.json", "flags.txt"}
+    assert files == {"plots", "checkpoints", "config.json", "flags.txt", ".lock"}
 
 
 def test_an_empty_run_dir_is_taken(empty_folder):
@@ -557,6 +557,7 @@ def test_resume_with_a_damaged_configuration(empty_folder, text):
 
 def test_a_prepared_run_is_prepared_again_to_resume():
     first = prepare_run(read("--data digits --n_z 4 --run_dir run"))
+    first.lock.close()
     again = prepare_run(read("--resume --run_dir run"))
     assert dataclasses.replace(again.config, resume=False) == first.config
     assert again.data.describe() == first.data.describe()
@@ -573,6 +574,7 @@ def test_a_run_on_substitute_data_is_resumed(monkeypatch, empty_folder):
     monkeypatch.setattr("data.loading._reachable", lambda host: False)
     (empty_folder / "no_data").mkdir()
     first = prepare_run(read("--data auto --data_dir no_data --run_dir run"))
+    first.lock.close()
     again = prepare_run(read("--resume --run_dir run"))
     # The warning must not get lost: pictures are drawn after resuming.
     assert "SUBSTITUTE" in first.data.note

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from utils import plots
 from utils.checkpoints import Checkpoint, save_checkpoint
-from utils.errors import Stopped, UserError, first_line
+from utils.errors import Stopped, UserError
 from utils.evaluation import decode_samples, error_percent
-from utils.files import atomic_path, write_text
+from utils.files import atomic_path, read_history, write_text
 
 PREVIEW_EVERY = 5  # epochs
 N_PREVIEWED = 2000  # test images whose codes TensorBoard and the previews show
@@ -50,21 +50,13 @@ class History(keras.callbacks.Callback):
     """Keeps history.csv: one row per finished epoch, the whole file rewritten atomically.
 
     Args:
-        path: of the file; the rows of the `first_epoch` finished epochs are kept.
-
-    Raises:
-        UserError: if it does not hold these.
+        path: of the file; the rows of the `first_epoch` finished epochs that it holds are kept.
     """
 
     def __init__(self, path, first_epoch):
         super().__init__()
         self.path = path
-        try:
-            self.rows = read_history(path)[:first_epoch] if path.exists() else []
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({first_line(error)}), so the run cannot go on.") from None
-        if [row["epoch"] for row in self.rows] != list(range(1, first_epoch + 1)):
-            raise UserError(f"{path} lacks some of the epochs 1 to {first_epoch}, so the run cannot go on.")
+        self.rows = read_history(path)[:first_epoch] if first_epoch else []
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
@@ -75,13 +67,6 @@ class History(keras.callbacks.Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
-
-
-def read_history(path):
-    """The rows of a history.csv as dicts of floats, `epoch` an int."""
-    with open(path, newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"])} for row in rows]
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -208,7 +193,7 @@ def _diverged(model, run, what):
         f"{phase} {float(getattr(model, f'{phase}_optimizer').learning_rate):g}" for phase in model.phases
     ]
     return UserError(
-        f"{what} became NaN or infinite in epoch {epoch + 1}, steps {first} to {last}, with the learning rates "
+        f"{what} became NaN or infinite in epoch {epoch + 1}, steps {first} to {last}, with learning rates "
         f"{', '.join(rates)}: try a smaller --lr_start in a new run. {run.last_good}"
     )
 
@@ -265,6 +250,7 @@ class TensorBoard(keras.callbacks.Callback):
     def __init__(self, directory, images, first_epoch):
         super().__init__()
         keep_events(directory, first_epoch)
+        self.directory = directory
         self.writer = tf.summary.create_file_writer(str(directory))
         self.images = images
 
@@ -274,17 +260,20 @@ class TensorBoard(keras.callbacks.Callback):
             for name, value in logs.items():
                 tf.summary.scalar(name, value)
             tf.summary.histogram("codes", codes)
-        self.writer.flush()
+        self._flush()
 
     def add_picture(self, name, path, step):
         """Shows a PNG file."""
         picture = tf.io.decode_png(path.read_bytes(), channels=3)
         with self.writer.as_default(step=step):
             tf.summary.image(name, picture[None])
-        self.writer.flush()
+        self._flush()
 
-    def on_train_end(self, logs=None):
+    def _flush(self):
         self.writer.flush()
+        # The writer itself does not notice that its file is gone.
+        if not any(self.directory.glob(f"events.*.{os.getpid()}.*")):
+            raise FileNotFoundError(f"the file of TensorBoard in {self.directory} has vanished")
 
 
 def keep_events(directory, epoch):

@@ -1,6 +1,7 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and what is in them."""
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -50,3 +51,10 @@ def write_json(path, content):
     # A list of numbers reads better on one line than on one each.
     text = re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
     write_text(path, text + "\n")
+
+
+def read_history(path):
+    """The rows of a history.csv as dicts of floats, `epoch` an int."""
+    with open(path, newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"])} for row in rows]

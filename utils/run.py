@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
-import io
+import os
 import re
 import shlex
 import time
@@ -17,8 +17,8 @@ from data.image_data import ImageData, balanced_choice
 from data.loading import load_data
 from utils.checkpoints import Checkpoint, choose_checkpoint, data_differences, saved_checkpoints
 from utils.config import CHANGEABLE, Config, read_saved_config
-from utils.errors import UserError
-from utils.files import remove_temporaries, write_json, write_text
+from utils.errors import UserError, first_line
+from utils.files import read_history, remove_temporaries, write_json, write_text
 
 LOCK = ".lock"
 
@@ -32,7 +32,8 @@ class Run:
     directory: Path
     labelled: np.ndarray | None = None  # indices of the labelled training images, int (L,)
     begin: Checkpoint = dataclasses.field(default_factory=Checkpoint)  # where the training begins
-    lock: io.IOBase | None = None  # open file; nobody else can use the directory until it is closed
+    # Nobody else can use the directory until this is closed.
+    lock: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
 
     @property
     def plots(self):
@@ -99,10 +100,10 @@ def prepare_run(config):
         raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as on_failure:
-            lock = on_failure.enter_context(_locked(directory))
+        with contextlib.ExitStack() as lock:
+            lock.callback(os.close, _locked(directory))
             remove_temporaries(directory)
-            run = Run(config, data, directory, labelled, lock=lock)
+            run = Run(config, data, directory, labelled)
             if config.resume:
                 run = _with_checkpoint(run)
             write_json(
@@ -116,10 +117,9 @@ def prepare_run(config):
             write_text(directory / "flags.txt", "\n".join(config.flag_lines()) + "\n")
             for folder in (run.plots, run.checkpoints):
                 folder.mkdir(exist_ok=True)
-            on_failure.pop_all()
+            return dataclasses.replace(run, lock=lock.pop_all())
     except OSError as error:
         raise UserError(f"The run directory {directory} cannot be written: {error}.") from None
-    return run
 
 
 def _is_unused(directory):
@@ -129,18 +129,18 @@ def _is_unused(directory):
 
 
 def _locked(directory):
-    """Opens the lock of a run directory, which closes when the process ends, however it ends.
+    """The descriptor of a run directory's locked file; the lock ends with it, or with the process.
 
     Raises:
-        UserError: if another process has it.
+        UserError: if another process has the lock.
     """
-    lock = open(directory / LOCK, "w")  # noqa: SIM115 (the caller closes it)
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.close()
+        os.close(descriptor)
         raise UserError(f"{directory} is in use by another process: wait for its end, or stop it.") from None
-    return lock
+    return descriptor
 
 
 def _with_checkpoint(run):
@@ -157,7 +157,18 @@ def _with_checkpoint(run):
     # A run may also have ended between its last epoch and its pictures, so equality is fine.
     if (run.config.n_epoch, 0) < (begin.epoch, begin.step):
         raise UserError(f"The run is at {begin}, so --n_epoch cannot be {run.config.n_epoch}.")
+    _check_history(run.directory / "history.csv", begin.epoch)
     return dataclasses.replace(run, begin=begin)
+
+
+def _check_history(path, n_epochs):
+    """Raises a UserError if a history.csv does not begin with that many epochs."""
+    try:
+        epochs = [row["epoch"] for row in read_history(path)][:n_epochs] if n_epochs else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}, without which the run cannot go on: {first_line(error)}.") from None
+    if epochs != list(range(1, n_epochs + 1)):
+        raise UserError(f"{path} lacks some of the epochs 1 to {n_epochs}, so the run cannot go on.")
 
 
 def _refuse_attributes(config):
