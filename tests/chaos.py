@@ -21,8 +21,8 @@ import zipfile
 from pathlib import Path
 
 import h5py
-import tensorflow as tf
 
+from main import start_tensorflow
 from utils.checkpoints import saved_checkpoints
 from utils.files import read_history
 
@@ -171,6 +171,9 @@ def arrays(path):
 
 def events(directory):
     """What TensorBoard's files hold of each tag: the steps and values, in their order."""
+    start_tensorflow()
+    import tensorflow as tf
+
     found = {}
     for path in sorted(directory.glob("events.*"), key=lambda path: path.stat().st_mtime_ns):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

@@ -316,6 +316,9 @@ BAD_VALUES = {
     "--seed -1": "seed",
     f"--seed {2**31}": "seed",
     "--resume": "run_dir",
+    "--checkpoint_every 500": "checkpoint_every",
+    "--checkpoint_every=0steps": "checkpoint_every",
+    "--checkpoint_every=10seconds": "checkpoint_every",
     **{
         f"--{name} {value}": name
         for name in ("lr_start", "lr_mid", "lr_end", "d_rate", "g_rate", "ce_rate")
@@ -492,6 +495,7 @@ def test_a_resumed_run_may_have_been_moved(saved, empty_folder):
         ("--n_epoch 9", {"n_epoch": 9}),
         ("--PMLR", {"PMLR": True}),
         ("--data_dir there", {"data_dir": "there"}),
+        ("--checkpoint_every=10minutes", {"checkpoint_every": "10minutes"}),
     ],
 )
 def test_what_may_change_on_resuming(saved, line, changes):

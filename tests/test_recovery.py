@@ -485,7 +485,11 @@ def test_a_directory_that_vanishes(begun, monkeypatch, capsys):
 def test_a_file_in_place_of_a_folder(begun, capsys):
     shutil.rmtree(begun / "plots")
     (begun / "plots").touch()
-    assert_refused(capsys, begun, f"{begun} cannot be written", "File exists")
+    assert resume(begun) == 2
+    error = capsys.readouterr().err
+    assert f"{begun} cannot be written" in error
+    assert "File exists" in error
+    assert error.count("\n") == 1
 
 
 def test_tensorboard_loses_its_file(tmp_path, make_model, batch):
@@ -516,6 +520,12 @@ def test_tensorboard_forgets_what_will_be_written_again(tmp_path):
     callbacks.keep_events(tmp_path, 2)
     kept = {tag: [step for step, _ in values] for tag, values in chaos.events(tmp_path).items()}
     assert kept == {"tensorboard:d_loss": [1, 2], "tensorboard:preview/samples": [1, 2]}
+
+
+def test_a_run_of_an_earlier_version_gains_columns(tmp_path):
+    (tmp_path / "history.csv").write_text("epoch,d_loss\n1,1.5\n2,1.25\n")
+    callbacks.History(tmp_path / "history.csv", 1).on_epoch_end(1, {"d_loss": 1.0, "new": 2.0})
+    assert (tmp_path / "history.csv").read_text() == "epoch,d_loss,new\n1,1.5,nan\n2,1.0,2.0\n"
 
 
 # NaN and collapse

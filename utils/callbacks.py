@@ -146,6 +146,7 @@ def caught_signals():
         # Not print, which the signal may have interrupted.
         os.write(2, b"\nSaving a checkpoint before the end; a second signal ends at once.\n")
 
+    # A shell may have told a process in the background to ignore Ctrl-C.
     numbers = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
     usual = {number: signal.signal(number, catch) for number in numbers}
     try:

@@ -186,7 +186,7 @@ def checked_model_file(path):
         noted = read_description(file)
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}.") from None
-    if noted and path.is_dir():
+    if noted and (path / "config.json").is_file():
         config, data = read_saved_config(path)
         refuse_other_run(file, noted, {"flags": dataclasses.asdict(config), "data": data})
     elif noted:

@@ -224,17 +224,19 @@ def config_of(flags, path):
         path: of the file that holds them, for messages.
 
     Raises:
-        UserError: if there are flags that this version does not know.
-        TypeError: if a value, or the whole, has another type.
+        UserError: if there are flags that this version does not know, or values of another type.
     """
     fields = {field.name: type(field.default) for field in dataclasses.fields(Config)}
     if not isinstance(flags, dict):
-        raise TypeError("flags is no object")
+        raise UserError(f"{path} is not a configuration of this program: its flags are no object.")
     if unknown := [f"--{name}" for name in flags if name not in fields]:
         raise UserError(
             f"{path} was written by a newer version of this program: {', '.join(unknown)} is unknown here."
         )
     for name, value in flags.items():
         if type(value) is not fields[name]:
-            raise TypeError(f"{name} is {value!r}, not of type {fields[name].__name__}")
+            kind = fields[name].__name__
+            raise UserError(
+                f"{path} is not a configuration of this program: {name} is {value!r}, not of type {kind}."
+            )
     return Config(**flags)

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def last_good(self):
-        """What to do after a failure, in a sentence."""
+        """Which checkpoint there is to go on with after a failure, as a sentence."""
         saved = saved_checkpoints(self.checkpoints) if self.checkpoints.is_dir() else []
         if not saved:
             return "There is no checkpoint yet."

@@ -1,5 +1,6 @@
 """Trains a model on a prepared run, measures it, and draws its pictures."""
 
+import re
 import sys
 import time
 
@@ -35,9 +36,10 @@ def train_and_evaluate(run):
     except BrokenPipeError:  # of the console
         raise
     except (OSError, tf.errors.OpError) as error:
+        reason = re.sub(r"^{{.*}} ", "", first_line(error))  # TensorFlow begins with its own innards
         raise UserError(
-            f"{run.directory} can no longer be written: {first_line(error)}. {run.last_good} Go on with "
-            f"{run.resume_command} when there is space or the folder is back."
+            f"{run.directory} can no longer be written: {reason}. {run.last_good} When that is mended, go on "
+            f"with {run.resume_command}"
         ) from None
 
 
