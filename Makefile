@@ -5,7 +5,7 @@ ARGS ?= --model supervised --prior gaussian_mixture --n_z 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint bench setup
+.PHONY: run test test-slow chaos lint bench setup
 
 run: $(VENV)/installed
 	$(BIN)/python main.py $(ARGS)
@@ -17,6 +17,10 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow --junitxml=build/test-slow-report.xml
 	@echo "Test report: build/test-slow-report.xml"
+
+# Trainings killed at random moments, resumed, and compared with one left alone; CHAOS_ARGS="--runs 3" for fewer.
+chaos: $(VENV)/installed
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
-from utils.config import Config, canonical_name, dependent_defaults, read_saved_config
-from utils.errors import UserError
+from utils.config import CHANGEABLE, Config, canonical_name, dependent_defaults, read_saved_config
+from utils.errors import Stopped, UserError
 from utils.files import read_limited
 
 # Of flag files. Each line counts as often as its file is named: naming files twice doubles them.
@@ -31,13 +31,17 @@ def main(argv):
         from utils.run import prepare_run
 
         run = prepare_run(config)
-        start_tensorflow()
-        from utils.training import train_and_evaluate
+        with run.lock:
+            start_tensorflow()
+            from utils.training import train_and_evaluate
 
-        train_and_evaluate(run)
+            train_and_evaluate(run)
     except UserError as error:
         print(f"main.py: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"\nmain.py: {stop}", file=sys.stderr)
+        return 128 + stop.signal
     except BrokenPipeError:
         # The reader of the output is gone, as in `main.py --help | head`: nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -204,15 +208,13 @@ def _split_flag_line(word):
 
 
 def _resumed(config, named):
-    """The configuration of the run to resume; only its length, pictures and data folder may change."""
+    """The configuration of the run to resume, with the changes that are allowed."""
     saved, _ = read_saved_config(Path(config.run_dir))
-    changeable = {"n_epoch", "data_dir", "run_dir", "resume"}
-    changeable |= {"PMLR", "PARR", "animate", "traversal_axes", "traversal_samples"}
-    for name in sorted(named - changeable):
+    for name in sorted(named - CHANGEABLE):
         old, new = getattr(saved, name), getattr(config, name)
         if old != new and not (name == "data" and new == "auto"):
             raise UserError(f"--{name} {new} differs from the run's {old}; leave it out to resume.")
-    changes = {name: getattr(config, name) for name in (named & changeable) | {"run_dir", "resume"}}
+    changes = {name: getattr(config, name) for name in (named & CHANGEABLE) | {"run_dir", "resume"}}
     return dataclasses.replace(saved, **changes)
 
 

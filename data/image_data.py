@@ -1,6 +1,8 @@
 """The record that every data set ends as."""
 
 import dataclasses
+import functools
+import zlib
 
 import numpy as np
 
@@ -74,7 +76,17 @@ class ImageData:
             "train_images": len(self.train_images),
             "validation_images": len(self.validation_images),
             "test_images": len(self.test_images),
+            "checksum": self.checksum,
         }
+
+    @functools.cached_property
+    def checksum(self):
+        """CRC-32 of all images and labels in their order, as eight hexadecimal digits."""
+        crc = 0
+        for split in ("train", "validation", "test"):
+            for part in ("images", "labels"):
+                crc = zlib.crc32(np.ascontiguousarray(getattr(self, f"{split}_{part}")), crc)
+        return f"{crc:08x}"
 
 
 def stratified_choice(labels, count):

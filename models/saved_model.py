@@ -10,7 +10,6 @@ import itertools
 import json
 import math
 import zipfile
-from pathlib import Path
 
 import h5py
 import keras
@@ -18,6 +17,7 @@ import keras
 from models import MODELS
 from models.networks import smallest_side
 from utils import registry
+from utils.checkpoints import checked_model_file
 from utils.errors import UserError, first_line
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -45,12 +45,13 @@ def load_model(path):
 
     Raises:
         FileNotFoundError: if there is no model.
-        ValueError: in one line, if the file is damaged or anything else than a saved model of this project.
+        ValueError: in one line, if the file is damaged, of a newer version, not of the run whose directory it
+            is in, or anything else than a saved model of this project.
     """
-    path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no trained model at {file}.")
+    try:
+        file = checked_model_file(path)
+    except UserError as error:
+        raise BadModelFile(str(error)) from None
     try:
         _check(file)
         return keras.saving.load_model(file, safe_mode=True)
@@ -65,9 +66,6 @@ def _check(file):
         if sorted(member.filename for member in members) != sorted(MEMBERS):
             raise ValueError(f"its members are not {', '.join(sorted(MEMBERS))}")
         sizes = {member.filename: member.file_size for member in members}
-        # Keras does not compress, so more is a bomb.
-        if sum(sizes.values()) > file.stat().st_size:
-            raise ValueError("it would unpack to more than its size")
         if max(sizes[name] for name in MEMBERS - {WEIGHTS}) > MAX_JSON_BYTES:
             raise ValueError("its configuration is too large")
         n_weights = _check_config(json.loads(archive.read(CONFIG)))

@@ -395,6 +395,9 @@ BAD_VALUES = {
     "--seed -1": "seed",
     f"--seed {2**31}": "seed",
     "--resume": "run_dir",
+    "--checkpoint_every 500": "checkpoint_every",
+    "--checkpoint_every=0steps": "checkpoint_every",
+    "--checkpoint_every=10seconds": "checkpoint_every",
     **{
         f"--{name} {value}": name
         for name in ("lr_start", "lr_mid", "lr_end", "lr_floor", "d_rate", "g_rate", "ce_rate")
@@ -567,7 +570,7 @@ def test_a_run_directory_is_prepared(empty_folder):
     assert dataclasses.replace(again, run_dir="new/run") == run.config
     # Nothing half-written is left.
     files = {path.name for path in (empty_folder / "new" / "run").iterdir()}
-    assert files == {"plots", "checkpoints", "config.json", "flags.txt"}
+    assert files == {"plots", "checkpoints", "config.json", "flags.txt", ".lock"}
 
 
 def test_an_empty_run_dir_is_taken(empty_folder):
@@ -609,6 +612,7 @@ def test_a_resumed_run_may_have_been_moved(saved, empty_folder):
         ("--n_epoch 9", {"n_epoch": 9}),
         ("--PMLR", {"PMLR": True}),
         ("--data_dir there", {"data_dir": "there"}),
+        ("--checkpoint_every=10minutes", {"checkpoint_every": "10minutes"}),
     ],
 )
 def test_what_may_change_on_resuming(saved, line, changes):
@@ -705,6 +709,7 @@ def test_a_run_that_would_write_through_a_link_is_not_resumed(saved, empty_folde
 
 def test_a_prepared_run_is_prepared_again_to_resume():
     first = prepare_run(read("--data digits --n_z 4 --run_dir run"))
+    first.lock.close()
     again = prepare_run(read("--resume --run_dir run"))
     assert dataclasses.replace(again.config, resume=False) == first.config
     assert again.data.describe() == first.data.describe()
@@ -721,6 +726,7 @@ def test_a_run_on_substitute_data_is_resumed(monkeypatch, empty_folder):
     monkeypatch.setattr("data.loading._reachable", lambda host: False)
     (empty_folder / "no_data").mkdir()
     first = prepare_run(read("--data auto --data_dir no_data --run_dir run"))
+    first.lock.close()
     again = prepare_run(read("--resume --run_dir run"))
     # The warning must not get lost: pictures are drawn after resuming.
     assert "SUBSTITUTE" in first.data.note

@@ -43,6 +43,11 @@ RECIPES = {
 RECIPES["short"] = RECIPES["paper"] | {"shift": 2, "n_epoch": 50, "lr_mid_epoch": 25, "lr_end_epoch": 46}
 
 
+# Flags that may change when a run is resumed: its length, its pictures and places.
+CHANGEABLE = {"n_epoch", "data_dir", "run_dir", "checkpoint_every", "resume"}
+CHANGEABLE |= {"PMLR", "PARR", "animate", "traversal_axes", "traversal_samples"}
+
+
 def _flag(default, help, choices=(), aliases=()):
     metadata = {"help": help, "choices": list(choices), "aliases": aliases}
     return dataclasses.field(default=default, metadata=metadata)
@@ -134,6 +139,9 @@ class Config:
     seed: int = _flag(0, "Every random draw depends on it.")
     run_dir: str = _flag("", "Folder for the results; by default a new one in runs/.")
     resume: bool = _flag(False, "Go on from the last checkpoint of --run_dir.")
+    checkpoint_every: str = _flag(
+        "", 'Save checkpoints within epochs too, e.g. every "500 steps" or "10 minutes".'
+    )
 
     def validate(self):
         """Refuses what cannot work.
@@ -169,6 +177,12 @@ class Config:
             self,
             "lr_end_epoch",
         )
+        _require(
+            not self.checkpoint_every or self.checkpoint_interval,
+            '--checkpoint_every takes a number of steps or minutes, such as "500 steps" or "10 minutes".',
+            self,
+            "checkpoint_every",
+        )
         _require(0 <= self.seed < 2**31, "--seed must be from 0 to 2147483647.", self, "seed")
         if not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3}){0,7}", self.conv_widths):
             raise UserError(f"--conv_widths must be up to 8 numbers below 10000, got {self.conv_widths!r}.")
@@ -192,6 +206,12 @@ class Config:
             raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
         if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
+
+    @property
+    def checkpoint_interval(self):
+        """--checkpoint_every as a pair such as (500, "step") or (10, "minute"), or None."""
+        match = re.fullmatch(r"([1-9]\d*) ?(step|minute)s?", self.checkpoint_every.strip())
+        return (int(match[1]), match[2]) if match else None
 
     def check_image_shape(self, shape):
         """Refuses images (H, W, C) whose sides the convolutions cannot halve often enough.
@@ -283,19 +303,15 @@ def read_saved_config(run_dir):
     """The Config and the data description saved in a run directory.
 
     Raises:
-        UserError: if there is none, or it is not one, or the directory holds links, through which the run
-            would write elsewhere.
+        UserError: if there is none, or it is not one, or a newer version wrote it, or the directory holds
+            links, through which the run would write elsewhere.
     """
     path = run_dir / "config.json"
     try:
         saved = json.loads(read_limited(path, MAX_CONFIG_BYTES))
-        for field in dataclasses.fields(Config):
-            value, kind = saved["flags"][field.name], type(field.default)
-            if type(value) is not kind:
-                raise TypeError(f"{field.name} is {value!r}, not of type {kind.__name__}")
         if not isinstance(saved["data"], dict):
             raise TypeError("data is no object")
-        config = Config(**saved["flags"])
+        config = config_of(saved["flags"], path)
     except FileNotFoundError:
         raise UserError(f"{run_dir} holds no run to resume: config.json is missing.") from None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -305,3 +321,29 @@ def read_saved_config(run_dir):
             if os.path.islink(entry):
                 raise UserError(f"{entry} is a symbolic link: runs with links are not resumed.")
     return config, saved["data"]
+
+
+def config_of(flags, path):
+    """The Config of saved flags; those that are younger than the file have their defaults.
+
+    Args:
+        flags: values by name.
+        path: of the file that holds them, for messages.
+
+    Raises:
+        UserError: if there are flags that this version does not know, or values of another type.
+    """
+    fields = {field.name: type(field.default) for field in dataclasses.fields(Config)}
+    if not isinstance(flags, dict):
+        raise UserError(f"{path} is not a configuration of this program: its flags are no object.")
+    if unknown := [f"--{name}" for name in flags if name not in fields]:
+        raise UserError(
+            f"{path} was written by a newer version of this program: {', '.join(unknown)} is unknown here."
+        )
+    for name, value in flags.items():
+        if type(value) is not fields[name]:
+            kind = fields[name].__name__
+            raise UserError(
+                f"{path} is not a configuration of this program: {name} is {value!r}, not of type {kind}."
+            )
+    return Config(**flags)

@@ -1,4 +1,4 @@
-"""The one kind of error that a user is told about in one line."""
+"""What a user is told about in one line."""
 
 LONGEST = 1000  # characters of that line
 
@@ -14,6 +14,18 @@ class UserError(Exception):
         text = super().__str__()
         text = text if len(text) <= LONGEST else text[:LONGEST] + " ..."
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Stopped(Exception):
+    """A signal has stopped the training, and everything is saved.
+
+    Attributes:
+        signal: its number; `main.py` exits with 128 more, as a shell would report it.
+    """
+
+    def __init__(self, signal, message):
+        super().__init__(message)
+        self.signal = signal
 
 
 def first_line(error):

@@ -1,6 +1,7 @@
-"""Files that are either whole or absent, and reading no more of one than is meant."""
+"""Files that are either whole or absent, what is in them, and reading no more of one than is meant."""
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -19,8 +20,25 @@ def atomic_path(path):
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that has vanished must not hide what happened
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder):
+    """Waits until the names in a folder are on the disk, as fsync of a file does not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder):
+    """Removes what killed processes have left of `atomic_path` in a folder and below."""
+    for path in Path(folder).rglob(".*.tmp*"):
+        path.unlink()
 
 
 def read_limited(path, limit):
@@ -51,3 +69,10 @@ def write_json(path, content):
     # A list of numbers reads better on one line than on one each.
     text = re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
     write_text(path, text + "\n")
+
+
+def read_history(path):
+    """The rows of a history.csv as dicts of floats, `epoch` an int."""
+    with open(path, newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"])} for row in rows]

@@ -1,6 +1,11 @@
 """The run directory, prepared before TensorFlow is imported so that mistakes are answered at once."""
 
+import contextlib
 import dataclasses
+import fcntl
+import os
+import re
+import shlex
 import time
 from importlib import metadata
 from pathlib import Path
@@ -10,9 +15,12 @@ import numpy as np
 from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
 from data.loading import SUBSTITUTE_NOTE, load_data
-from utils.config import Config, read_saved_config
-from utils.errors import UserError
-from utils.files import write_json, write_text
+from utils.checkpoints import Checkpoint, choose_checkpoint, data_differences, saved_checkpoints
+from utils.config import CHANGEABLE, Config, read_saved_config
+from utils.errors import UserError, first_line
+from utils.files import read_history, remove_temporaries, write_json, write_text
+
+LOCK = ".lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +31,9 @@ class Run:
     data: ImageData
     directory: Path
     labelled: np.ndarray | None = None  # indices of the labelled training images, int (L,)
+    begin: Checkpoint = dataclasses.field(default_factory=Checkpoint)  # where the training begins
+    # Nobody else can use the directory until this is closed.
+    lock: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
 
     @property
     def plots(self):
@@ -32,10 +43,35 @@ class Run:
     def checkpoints(self):
         return self.directory / "checkpoints"
 
-    def last_checkpoint(self):
-        """Path and number of finished epochs of the newest checkpoint, or (None, 0)."""
-        paths = sorted(self.checkpoints.glob("epoch_*.keras"))
-        return (paths[-1], int(paths[-1].stem.removeprefix("epoch_"))) if paths else (None, 0)
+    @property
+    def steps_per_epoch(self):
+        return len(self.data.train_images) // self.config.batch_size
+
+    def train_steps(self, checkpoint):
+        """Number of train steps from the beginning to a checkpoint."""
+        return checkpoint.epoch * self.steps_per_epoch + checkpoint.step
+
+    @property
+    def last_good(self):
+        """Which checkpoint there is to go on with after a failure, as a sentence."""
+        saved = saved_checkpoints(self.checkpoints) if self.checkpoints.is_dir() else []
+        if not saved:
+            return "There is no checkpoint yet."
+        return f"The last checkpoint is {saved[-1].name}."
+
+    @property
+    def resume_command(self):
+        return f"python main.py --resume --run_dir {shlex.quote(str(self.directory))}"
+
+    def describe(self):
+        """What is trained on what with which versions: flags that cannot change, data, versions."""
+        packages = ("tensorflow", "keras", "numpy")
+        flags = dataclasses.asdict(self.config).items()
+        return {
+            "flags": {name: value for name, value in flags if name not in CHANGEABLE},
+            "data": self.data.describe(),
+            "versions": {name: metadata.version(name) for name in packages},
+        }
 
 
 def prepare_run(config):
@@ -63,30 +99,79 @@ def prepare_run(config):
     # The data that was found, so that flags.txt repeats the run where `auto` would find other data.
     config = dataclasses.replace(config, data=data.name)
     directory = Path(config.run_dir or _default_directory(config))
-    if not config.resume and directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if not config.resume and directory.exists() and not _is_unused(directory):
         raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
-    run = Run(config, data, directory, labelled)
-    _, finished = run.last_checkpoint()
-    # A run may also have ended between its last epoch and its pictures, so equality is fine.
-    if config.n_epoch < finished:
-        raise UserError(f"{finished} epochs are done, so --n_epoch cannot be {config.n_epoch}.")
     try:
-        for folder in (run.plots, run.checkpoints):
-            folder.mkdir(parents=True, exist_ok=True)
-        packages = ("tensorflow", "keras", "numpy")
-        write_json(
-            directory / "config.json",
-            {
-                "flags": dataclasses.asdict(config),
-                "data": data.describe(),
-                "labelled_indices": None if labelled is None else labelled.tolist(),
-                "versions": {name: metadata.version(name) for name in packages},
-            },
-        )
-        write_text(directory / "flags.txt", "\n".join(config.flag_lines()) + "\n")
+        directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as lock:
+            lock.callback(os.close, _locked(directory))
+            remove_temporaries(directory)
+            run = Run(config, data, directory, labelled)
+            if config.resume:
+                run = _with_checkpoint(run)
+            write_json(
+                directory / "config.json",
+                {
+                    **run.describe(),
+                    "flags": dataclasses.asdict(config),
+                    "labelled_indices": None if labelled is None else labelled.tolist(),
+                },
+            )
+            write_text(directory / "flags.txt", "\n".join(config.flag_lines()) + "\n")
+            for folder in (run.plots, run.checkpoints):
+                folder.mkdir(exist_ok=True)
+            return dataclasses.replace(run, lock=lock.pop_all())
     except OSError as error:
         raise UserError(f"The run directory {directory} cannot be written: {error}.") from None
-    return run
+
+
+def _is_unused(directory):
+    """Whether a directory is empty, but for what a run leaves that was killed before it began."""
+    leftover = rf"{re.escape(LOCK)}|\.config\..*\.tmp\.json"
+    return directory.is_dir() and all(re.fullmatch(leftover, path.name) for path in directory.iterdir())
+
+
+def _locked(directory):
+    """The descriptor of a run directory's locked file; the lock ends with it, or with the process.
+
+    Raises:
+        UserError: if another process has the lock.
+    """
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"{directory} is in use by another process: wait for its end, or stop it.") from None
+    return descriptor
+
+
+def _with_checkpoint(run):
+    """The run with the place from which it goes on.
+
+    Raises:
+        UserError: if it is longer than it shall be, or there is no checkpoint that it can go on from.
+    """
+    run.checkpoints.mkdir(exist_ok=True)
+    begin = choose_checkpoint(run.checkpoints, run.describe())
+    if begin is None:
+        print(f"{run.directory} has no checkpoint yet: the training begins anew.", flush=True)
+        return run
+    # A run may also have ended between its last epoch and its pictures, so equality is fine.
+    if (run.config.n_epoch, 0) < (begin.epoch, begin.step):
+        raise UserError(f"The run is at {begin}, so --n_epoch cannot be {run.config.n_epoch}.")
+    _check_history(run.directory / "history.csv", begin.epoch)
+    return dataclasses.replace(run, begin=begin)
+
+
+def _check_history(path, n_epochs):
+    """Raises a UserError if a history.csv does not begin with that many epochs."""
+    try:
+        epochs = [row["epoch"] for row in read_history(path)][:n_epochs] if n_epochs else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}, without which the run cannot go on: {first_line(error)}.") from None
+    if epochs != list(range(1, n_epochs + 1)):
+        raise UserError(f"{path} lacks some of the epochs 1 to {n_epochs}, so the run cannot go on.")
 
 
 def _refuse_attributes(config):
@@ -118,12 +203,7 @@ def _default_directory(config):
 def _same_data(directory, data):
     """The data, with the note that the run began with, if it is the data of the run to resume."""
     _, saved = read_saved_config(directory)
-    now = data.describe()
-    compared = [name for name in now if name not in ("source", "note")]
-    changes = [
-        f"{name} {saved.get(name)} -> {now[name]}" for name in compared if saved.get(name) != now[name]
-    ]
-    if changes:
-        raise UserError(f"The data is not that of the run in {directory}: {', '.join(changes)}.")
+    if differences := data_differences(saved, data.describe()):
+        raise UserError(f"The run in {directory} is on other data: {', '.join(differences)}.")
     # The only note there is: pictures show no text that somebody wrote into the file.
     return dataclasses.replace(data, note=SUBSTITUTE_NOTE if saved.get("note") == SUBSTITUTE_NOTE else "")

@@ -1,5 +1,6 @@
 """Trains a model on a prepared run, measures it, and draws its pictures."""
 
+import re
 import sys
 import time
 
@@ -10,7 +11,8 @@ from data.pipeline import evaluation_batches, training_batches
 from models import MODELS, load_model
 from models.fused_optimizers import FusedAdam, FusedSGD
 from utils import animations, callbacks, plots, registry
-from utils.errors import UserError
+from utils.checkpoints import Checkpoint, save_model
+from utils.errors import UserError, first_line
 from utils.evaluation import decode_samples, evaluate
 from utils.files import write_json
 
@@ -25,18 +27,37 @@ def train_and_evaluate(run):
         run: a `Run`.
 
     Raises:
-        UserError: if the training diverges.
+        UserError: if the training diverges, or the run directory can no longer be written.
+        Stopped: if SIGTERM or Ctrl-C came during the training; a checkpoint is saved.
     """
-    config, data = run.config, run.data
-    path, first_epoch = run.last_checkpoint()
-    steps = len(data.train_images) // config.batch_size
-    model = load_model(path) if path else build_model(config, data)
+    try:
+        _train_and_evaluate(run)
+    except BrokenPipeError:  # of the console
+        raise
+    except (OSError, tf.errors.OpError) as error:
+        reason = re.sub(r"^{{.*}} ", "", first_line(error))  # TensorFlow begins with its own innards
+        raise UserError(
+            f"{run.directory} can no longer be written: {reason}. {run.last_good} When that is mended, go on "
+            f"with {run.resume_command}"
+        ) from None
+
+
+def _train_and_evaluate(run):
+    config, data, begin = run.config, run.data, run.begin
+    steps = run.steps_per_epoch
+    resumed = run.train_steps(begin) > 0
+    model = load_model(run.checkpoints / begin.name) if resumed else build_model(config, data)
+    if int(model.step) != run.train_steps(begin):
+        raise UserError(
+            f"{begin.name} holds {int(model.step)} train steps, but {begin} of this run comes after "
+            f"{run.train_steps(begin)}."
+        )
     is_model_of_run = (
         isinstance(model, registry.load(MODELS, config.model))
         and model_arguments(config, data).items() <= model.get_config().items()
     )
     if not is_model_of_run:
-        raise UserError(f"{path} is not a checkpoint of this run, but of one with other flags or data.")
+        raise UserError(f"{begin.name} is not a checkpoint of this run, but of one with other flags or data.")
     model.compile(
         jit_compile=uses_xla(config),
         steps_per_execution=steps_per_call(steps),
@@ -47,24 +68,24 @@ def train_and_evaluate(run):
         f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
         f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
         f"Results: {run.directory}"
-        + (f"\nResuming after epoch {first_epoch} of {config.n_epoch}" if path else ""),
+        + (f"\nResuming after {begin}, of {config.n_epoch} epochs" if resumed else ""),
         flush=True,
     )
     # The codes of the previews and of samples.png: the same ones every time.
     fixed_codes, _ = model.sample_prior(N_SAMPLES, seed=0)
     limit = axes_limit(model)
     tensorboard = callbacks.TensorBoard(
-        run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED]
+        run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED], begin.epoch
     )
-    history = callbacks.History(run.directory / "history.csv", first_epoch)
+    history = callbacks.History(run.directory / "history.csv", begin.epoch)
     start = time.perf_counter()
-    try:
+    with callbacks.caught_signals() as signals:
         model.fit(
             training_batches(
-                len(data.train_images), config.batch_size, config.seed, first_epoch * steps, run.labelled
+                len(data.train_images), config.batch_size, config.seed, run.train_steps(begin), run.labelled
             ),
             epochs=config.n_epoch,
-            initial_epoch=first_epoch,
+            initial_epoch=begin.epoch,
             steps_per_epoch=steps,
             validation_data=evaluation_batches(data.validation_images, data.validation_labels),
             shuffle=False,  # `training_batches` does it
@@ -73,20 +94,22 @@ def train_and_evaluate(run):
                 callbacks.LearningRates(config.learning_rates, history),
                 *([callbacks.FreshPlayers(steps)] if config.balance else []),
                 *([callbacks.TestError(data)] if hasattr(model, "classify") else []),
-                callbacks.StopOnNaN(),
+                callbacks.StopOnNaN(run),
                 history,
+                callbacks.CollapseWarning(history),
                 tensorboard,
                 callbacks.Previews(run.plots / "previews", data, fixed_codes, limit, tensorboard),
-                callbacks.Checkpoints(run.checkpoints),
+                callbacks.Checkpoints(run, signals),
             ],
         )
-    except FloatingPointError as error:
-        raise UserError(str(error)) from None
+    if signals:
+        raise callbacks.stopped(signals, run)
     seconds = time.perf_counter() - start
 
-    callbacks.save_model(model, run.directory / "model.keras")
+    end = Checkpoint(config.n_epoch)
+    save_model(model, run.directory / "model.keras", end, run.describe())
     codes = model.encode(data.test_images)
-    trained = (config.n_epoch - first_epoch) * steps * config.batch_size
+    trained = (run.train_steps(end) - run.train_steps(begin)) * config.batch_size
     metrics = {
         **evaluate(model, data, codes),
         **({} if run.labelled is None else {"labelled_images": len(run.labelled)}),
