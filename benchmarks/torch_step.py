@@ -37,7 +37,8 @@ def network(layers, config):
         stack.append(ACTIVATIONS[config.activation]())
         if config.keep_prob < 1:
             stack.append(nn.Dropout(1 - config.keep_prob))
-    return nn.Sequential(*stack)
+    # The layout that the images come in, and the faster one.
+    return nn.Sequential(*stack).to(memory_format=torch.channels_last)
 
 
 def weights(layer):
@@ -180,7 +181,10 @@ class TorchStep:
         self.metrics += torch.stack([*logged, *self.last_phase(*labelled)])
 
     def may_train(self):
-        """Whether D, and whether G, is updated: as `AdversarialAutoencoder.may_train`."""
+        """Whether D, and whether G, is updated: as `AdversarialAutoencoder.may_train`.
+
+        Here, who waits has no gradients computed either.
+        """
         if not self.config.balance:
             return True, True
         d_loss, g_loss = self.last_losses

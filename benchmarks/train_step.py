@@ -160,7 +160,7 @@ def measure_case(case, data, only, arguments):
     Returns:
         A dict for the JSON file: the case, every block of every round, medians, ratios, memory.
     """
-    print(f"\n{case}, {data.source} images", flush=True)
+    print(f"\n{case}, images {data.image_shape}", flush=True)
     workers, left_out = start_workers(case, data, only, arguments.quick)
     n_rounds = arguments.rounds if only & {"step", "fit", "pipeline"} else 1
     rounds = run_rounds(workers, case, n_rounds)
