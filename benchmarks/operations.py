@@ -76,11 +76,9 @@ def dense_autoencoder(config, image_shape, code, decoded):
     """Layers of encoder and decoder; `code` is the encoder's output, `decoded` the decoder's input."""
     height, width, channels = image_shape
     n_pixels = height * width * channels
-    networks = (
-        dense_layers(n_pixels, config.n_hidden, code),
-        dense_layers(decoded, config.n_hidden, n_pixels),
-    )
-    return tuple(with_norms(layers, config) for layers in networks)
+    encoder = dense_layers(n_pixels, config.n_hidden, code)
+    decoder = dense_layers(decoded, config.n_hidden, n_pixels)
+    return with_norms(encoder, config), with_norms(decoder, config)
 
 
 def conv_autoencoder(config, image_shape, code, decoded):

@@ -26,17 +26,14 @@ ACTIVATIONS = {
 def network(layers, config):
     """A stack of layers with what stands between them in `models.networks.Network`."""
     stack = []
-    for layer in layers:
+    for layer in layers[:-1]:
         stack.append(weights(layer))
-        nn.init.xavier_uniform_(stack[-1].weight)
-        nn.init.zeros_(stack[-1].bias)
-        if layer is layers[-1]:
-            break
         if layer.norm:
             stack.append((nn.BatchNorm1d if layer.side == 1 else nn.BatchNorm2d)(layer.n_out))
         stack.append(ACTIVATIONS[config.activation]())
         if config.keep_prob < 1:
             stack.append(nn.Dropout(1 - config.keep_prob))
+    stack.append(weights(layers[-1]))
     # The layout that the images come in, and the faster one.
     return nn.Sequential(*stack).to(memory_format=torch.channels_last)
 
@@ -44,9 +41,13 @@ def network(layers, config):
 def weights(layer):
     """The module of a `benchmarks.operations.Layer`."""
     if layer.side == 1:
-        return nn.Linear(layer.n_in, layer.n_out)
-    kind = nn.ConvTranspose2d if layer.transposed else nn.Conv2d
-    return kind(layer.n_in, layer.n_out, layer.kernel, layer.stride, layer.padding)
+        module = nn.Linear(layer.n_in, layer.n_out)
+    else:
+        kind = nn.ConvTranspose2d if layer.transposed else nn.Conv2d
+        module = kind(layer.n_in, layer.n_out, layer.kernel, layer.stride, layer.padding)
+    nn.init.xavier_uniform_(module.weight)
+    nn.init.zeros_(module.bias)
+    return module
 
 
 def gaussian(count, n_z):
