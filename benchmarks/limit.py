@@ -17,12 +17,12 @@ CHUNK = 2**15  # floats; a thread's intermediate result stays in its core's own 
 class Limit:
     """Measures the rates, and says how long steps would take at them."""
 
-    def __init__(self, size, data, directory):
-        shape = (int(np.prod(data.image_shape)), size.n_z, data.n_classes, size.n_hidden)
-        self.flops = sum(step_flops(size.batch_size, *shape).values())
-        self.bytes = optimizer_bytes(*shape)
-        self.batch_size = size.batch_size
-        self.side, triad_bytes = (256, 2**20) if size.tiny else (MATRIX_SIDE, TRIAD_BYTES)
+    def __init__(self, case, data, directory):
+        step = (case.config(), data.image_shape, data.n_classes)
+        self.flops = sum(step_flops(*step).values())
+        self.bytes = optimizer_bytes(*step)
+        self.batch_size = case.config().batch_size
+        self.side, triad_bytes = (256, 2**20) if case.tiny else (MATRIX_SIDE, TRIAD_BYTES)
         self.matrix = tf.random.stateless_normal([self.side, self.side], [0, 0])
         self.a, self.b = (np.ones(triad_bytes // 4, np.float32) for _ in range(2))
         self.threads = len(os.sched_getaffinity(0))

@@ -1,61 +1,165 @@
 """What a train step has to do at the least, counted layer by layer."""
 
-# Adam reads the weight, both moments and the gradient, and writes the weight and both moments.
-ADAM_BYTES = 7 * 4
+import dataclasses
+import itertools
+
+from models import LABELLED_DECODERS
+
+# Adam reads the weight, both moments and the gradient, and writes the weight and both moments; SGD has
+# one momentum instead of the moments.
+OPTIMIZER_BYTES = {"adam": 7 * 4, "sgd": 5 * 4}
 
 
-def dense_layers(n_in, n_hidden, n_out):
-    """(inputs, outputs) of the layers of a `DenseNetwork`."""
-    return [(n_in, n_hidden), (n_hidden, n_hidden), (n_hidden, n_out)]
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer of weights. A dense one is a convolution of a single pixel.
+
+    Attributes:
+        n_in, n_out: units, or channels.
+        kernel: side of the kernel. What it is larger than the stride is padded, half on each side.
+        side: of the larger feature map, in pixels: a convolution's input, a transposed one's output.
+        transposed: whether it is a transposed convolution.
+        norm: whether batch norm follows.
+    """
+
+    n_in: int
+    n_out: int
+    kernel: int = 1
+    stride: int = 1
+    side: int = 1
+    transposed: bool = False
+    norm: bool = False
+
+    @property
+    def padding(self):
+        return (self.kernel - self.stride) // 2
+
+    @property
+    def products(self):
+        """Multiplications for one sample; those with the zeros of the padding are left out."""
+        inside = sum(
+            0 <= start + tap - self.padding < self.side
+            for start in range(0, self.side, self.stride)
+            for tap in range(self.kernel)
+        )
+        return self.n_in * self.n_out * inside**2
+
+    @property
+    def weights(self):
+        """Kernel, biases, and scales and shifts of the batch norm."""
+        return self.n_in * self.n_out * self.kernel**2 + self.n_out * (3 if self.norm else 1)
 
 
-def networks(n_pixels, n_z, n_classes, n_hidden):
-    """Layers of the encoder, of the decoder, and of the supervised model's discriminator."""
+def networks(config, image_shape, n_classes):
+    """Layers of the encoder, of the decoder, and of each discriminator of a configuration's model."""
+    labels = n_classes * (config.model in LABELLED_DECODERS)
+    code = config.n_z + n_classes * (config.model == "semi_supervised")
+    judged = {
+        "unsupervised": [config.n_z],
+        "supervised": [config.n_z + n_classes],
+        "conditional": [config.n_z + n_classes],
+        "semi_supervised": [config.n_z, n_classes],
+    }[config.model]
+    autoencoder = conv_autoencoder if config.network == "conv" else dense_autoencoder
     return (
-        dense_layers(n_pixels, n_hidden, n_z),
-        dense_layers(n_z, n_hidden, n_pixels),
-        dense_layers(n_z + n_classes, n_hidden, 1),
+        *autoencoder(config, image_shape, code, config.n_z + labels),
+        [dense_layers(n_in, config.d_hidden, 1) for n_in in judged],
     )
 
 
+def dense_layers(n_in, n_hidden, n_out):
+    """Layers of a `DenseNetwork`."""
+    return [Layer(n_in, n_hidden), Layer(n_hidden, n_hidden), Layer(n_hidden, n_out)]
+
+
+def dense_autoencoder(config, image_shape, code, decoded):
+    """Layers of encoder and decoder; `code` is the encoder's output, `decoded` the decoder's input."""
+    height, width, channels = image_shape
+    n_pixels = height * width * channels
+    encoder = dense_layers(n_pixels, config.n_hidden, code)
+    decoder = dense_layers(decoded, config.n_hidden, n_pixels)
+    return with_norms(encoder, config), with_norms(decoder, config)
+
+
+def conv_autoencoder(config, image_shape, code, decoded):
+    """Layers of a `ConvEncoder` and a `ConvDecoder` for square images; arguments as of the dense ones."""
+    side, _, channels = image_shape
+    widths = [int(width) for width in config.conv_widths.split(",")]
+    steps = [
+        (Layer(a, b, 4, 2, side // 2**i), Layer(b, a, 4, 2, side // 2**i, transposed=True))
+        for i, (a, b) in enumerate(itertools.pairwise(widths))
+    ]
+    smallest = side // 2 ** len(steps)
+    whole = {"kernel": smallest, "stride": smallest, "side": smallest}
+    encoder = [
+        Layer(channels, widths[0], 3, 1, side),
+        *(down for down, _ in steps),
+        Layer(widths[-1], code, **whole),
+    ]
+    decoder = [
+        Layer(decoded, widths[-1], transposed=True, **whole),
+        *(up for _, up in reversed(steps)),
+        Layer(widths[0], channels, 3, 1, side),
+    ]
+    return with_norms(encoder, config), with_norms(decoder, config)
+
+
+def with_norms(layers, config):
+    """The layers, each but the last with batch norm if the configuration has it."""
+    hidden = [dataclasses.replace(layer, norm=config.batch_norm) for layer in layers[:-1]]
+    return [*hidden, layers[-1]]
+
+
 def forward(layers, batch):
-    """Operations of the matrix products of a forward pass, a multiplication and an addition each."""
-    return sum(2 * batch * n_in * n_out for n_in, n_out in layers)
+    """Operations of the products of a forward pass, a multiplication and an addition each."""
+    return sum(2 * batch * layer.products for layer in layers)
 
 
 # A layer's weight gradient (in x batch x out) and its input gradient (batch x out x in) take as many
 # operations as its forward pass (batch x in x out).
-weight_gradients = input_gradients = forward
+weight_gradients = forward
 
 
-def step_flops(batch, n_pixels, n_z, n_classes, n_hidden):
-    """Operations of the matrix products of one supervised train step, by phase.
+def input_gradients(layers, batch, n_wanted=0):
+    """Operations of the layers' input gradients, at the first one those of `n_wanted` inputs alone."""
+    first, *others = layers
+    return forward([dataclasses.replace(first, n_in=n_wanted), *others], batch)
 
-    Only what the three updates need: the first layer of a network whose input nobody trains has no
-    input gradient, G needs no weight gradients of D, and D and G share a pass through the encoder.
-    What is not a matrix product (noise, dropout, activations, losses) is not counted.
+
+def step_flops(config, image_shape, n_classes):
+    """Operations of the matrix products and convolutions of one train step, by phase.
+
+    Only what the updates need: images and labels are inputs that nobody trains and have no gradient, G
+    needs no weight gradients of D, D and G share a pass through the encoder, and the cross entropy
+    needs the labels' part of the code alone. What is no product of weights (noise, dropout, batch norm,
+    activations, losses) is not counted.
     """
-    encoder, decoder, discriminator = networks(n_pixels, n_z, n_classes, n_hidden)
-    encoder_gradients = weight_gradients(encoder, batch) + input_gradients(encoder[1:], batch)
-    return {
-        "ae": forward(encoder, batch)
-        + forward(decoder, batch)
-        + weight_gradients(decoder, batch)
-        + input_gradients(decoder, batch)
-        + encoder_gradients,
+    encoder, decoder, discriminators = networks(config, image_shape, n_classes)
+    batch, code = config.batch_size, encoder[-1].n_out
+
+    def gradients(layers, batch, n_wanted=0):
+        return weight_gradients(layers, batch) + input_gradients(layers, batch, n_wanted)
+
+    flops = {
+        "ae": forward(encoder + decoder, batch) + gradients(decoder, batch, code) + gradients(encoder, batch),
         "encoder pass of d and g": forward(encoder, batch),
         # Real and fake codes.
-        "d": forward(discriminator, 2 * batch)
-        + weight_gradients(discriminator, 2 * batch)
-        + input_gradients(discriminator[1:], 2 * batch),
-        "g": forward(discriminator, batch) + input_gradients(discriminator, batch) + encoder_gradients,
+        "d": sum(forward(d, 2 * batch) + gradients(d, 2 * batch) for d in discriminators),
+        # What D sees beside the code are labels.
+        "g": gradients(encoder, batch)
+        + sum(forward(d, batch) + input_gradients(d, batch, min(code, d[0].n_in)) for d in discriminators),
     }
+    if config.model == "semi_supervised":
+        labelled = min(batch, config.num_samples)
+        classifier = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=n_classes)]
+        flops["ce"] = forward(classifier, labelled) + gradients(classifier, labelled)
+    return flops
 
 
-def optimizer_bytes(n_pixels, n_z, n_classes, n_hidden):
-    """Bytes that the three Adams read and write in one step; the encoder is updated by two of them."""
-    encoder, decoder, discriminator = (
-        sum((n_in + 1) * n_out for n_in, n_out in layers)
-        for layers in networks(n_pixels, n_z, n_classes, n_hidden)
-    )
-    return ADAM_BYTES * (2 * encoder + decoder + discriminator)
+def optimizer_bytes(config, image_shape, n_classes):
+    """Bytes that the optimizers of all phases read and write in one step."""
+    encoder, decoder, discriminators = networks(config, image_shape, n_classes)
+    # The autoencoder, G and the cross entropy each update the encoder.
+    encoders = 3 if config.model == "semi_supervised" else 2
+    layers = [*encoders * encoder, *decoder, *itertools.chain.from_iterable(discriminators)]
+    return OPTIMIZER_BYTES[config.optimizer] * sum(layer.weights for layer in layers)

@@ -1,11 +1,10 @@
 """How the cost grows with the hidden units, the batch and the number of images."""
 
 import dataclasses
-import math
 import statistics
 
+from benchmarks.cases import CASES
 from benchmarks.operations import step_flops
-from benchmarks.sizes import Size
 from benchmarks.worker import Worker
 
 HIDDEN, BATCHES, IMAGES = (250, 500, 1000, 2000, 3000), (32, 128, 512, 2048), (2000, 4000, 8000, 16000)
@@ -22,18 +21,17 @@ def measure_scaling(data, tiny):
         and `expected`, which grows as the operations of a step, or the images, and meets the last point.
     """
     hidden, batches, images = (TINY_HIDDEN, TINY_BATCHES, TINY_IMAGES) if tiny else (HIDDEN, BATCHES, IMAGES)
-    base = Size(16, 32, tiny=True) if tiny else Size(1000, 128)
+    base = CASES[0].shrunk() if tiny else CASES[0]
 
-    def flops(size):
-        n_pixels = math.prod(data.image_shape)
-        return sum(step_flops(size.batch_size, n_pixels, size.n_z, data.n_classes, size.n_hidden).values())
+    def flops(case):
+        return sum(step_flops(case.config(), data.image_shape, data.n_classes).values())
 
     curves = []
     step = Worker("benchmarks.tensorflow_steps:BareStep")
     for name, field, values in (("hidden units", "n_hidden", hidden), ("batch", "batch_size", batches)):
-        sizes = [dataclasses.replace(base, **{field: value}) for value in values]
-        seconds = [_step_seconds(step, size, data) for size in sizes]
-        curves.append(_curve(name, values, "seconds per step", seconds, [flops(size) for size in sizes]))
+        cases = [base.with_flags(**{field: value}) for value in values]
+        seconds = [_step_seconds(step, case, data) for case in cases]
+        curves.append(_curve(name, values, "seconds per step", seconds, [flops(case) for case in cases]))
     step.stop()
 
     epoch = Worker("benchmarks.tensorflow_steps:FitEpoch")
@@ -49,20 +47,20 @@ def _curve(x, values, y, seconds, costs):
     return {"x": x, "values": list(values), "y": y, "seconds": seconds, "expected": expected}
 
 
-def _step_seconds(worker, size, data):
+def _step_seconds(worker, case, data):
     """Seconds of a bare step: the median of a few blocks."""
-    worker.ask("build", size, data)
+    worker.ask("build", case, data)
     worker.answer()
     steps = max(1, round(BLOCK_SECONDS / worker.run(1)["seconds"]))
     return statistics.median(worker.run(steps)["seconds"] / steps for _ in range(REPEATS))
 
 
-def _epoch_seconds(worker, size, data, count):
+def _epoch_seconds(worker, case, data, count):
     """Seconds of an epoch of `fit` over the first `count` images."""
     part = dataclasses.replace(
         data, train_images=data.train_images[:count], train_labels=data.train_labels[:count]
     )
-    worker.ask("build", size, part)
+    worker.ask("build", case, part)
     worker.answer()
     return worker.run(1)["seconds"]
 

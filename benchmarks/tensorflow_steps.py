@@ -7,7 +7,7 @@ from unittest import mock
 import keras
 import tensorflow as tf
 
-from benchmarks.sizes import WARM_UP_STEPS, premade_batches
+from benchmarks.cases import WARM_UP_STEPS, labelled_indices, premade_batches
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from utils import callbacks, training
 from utils.run import Run
@@ -17,22 +17,22 @@ class BareStep:
     """The compiled train function, called in a loop on an iterator of batches made beforehand.
 
     Args:
-        stock_adam: train with `keras.optimizers.Adam` in all phases.
+        stock: train with the optimizers of Keras in all phases.
         precision: of the model.
     """
 
-    def __init__(self, size, data, directory, stock_adam=False, precision="float32"):
-        self.batch_size = size.batch_size
-        config = size.config(precision)
+    def __init__(self, case, data, directory, stock=False, precision="float32"):
+        config = case.config(precision)
+        self.batch_size = config.batch_size
         model = training.build_model(config, data)
-        if stock_adam:
-            model.compile(
-                **{f"{phase}_optimizer": keras.optimizers.Adam(epsilon=1e-8) for phase in model.phases}
-            )
+        if stock:
+            optimizer = {"adam": StockAdam, "sgd": keras.optimizers.SGD}[config.optimizer]
+            settings = {name: getattr(model, name).get_config() for name in model.get_compile_config()}
+            model.compile(**{name: optimizer.from_config(given) for name, given in settings.items()})
         for phase, rate in config.learning_rates(0).items():
             getattr(model, f"{phase}_optimizer").learning_rate = rate
         self.train = model.make_train_function()
-        batches = premade_batches(data, self.batch_size)
+        batches = premade_batches(config, data)
         self.iterator = iter(tf.data.Dataset.from_tensor_slices(batches).repeat())
         self.run(WARM_UP_STEPS)
 
@@ -44,12 +44,19 @@ class BareStep:
         return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
 
 
+class StockAdam(keras.optimizers.Adam):
+    """Keras's own, with a branch around the update for `--balance`, which Keras has nothing for."""
+
+    def apply_if(self, condition, gradients, variables):
+        tf.cond(condition, lambda: self.apply(gradients, variables), lambda: None)
+
+
 class FitEpoch:
     """A whole epoch as `main.py` trains it: its pipeline, its callbacks, its validation."""
 
-    def __init__(self, size, data, directory):
-        self.batch_size = size.batch_size
-        self.model, self.arguments = captured_fit(Run(size.config(), data, directory))
+    def __init__(self, case, data, directory):
+        self.model, self.arguments = captured_fit(case.config(), data, directory)
+        self.images = self.arguments["steps_per_epoch"] * case.config().batch_size
         # A short epoch traces the functions and visits every callback.
         self._fit(steps_per_epoch=self.model.steps_per_execution)
 
@@ -63,7 +70,7 @@ class FitEpoch:
             if isinstance(callback, callbacks.Previews):
                 callback.on_epoch_end(callbacks.PREVIEW_EVERY - 1)
         seconds += (time.perf_counter() - start) / callbacks.PREVIEW_EVERY
-        return {"seconds": seconds, "images": self.arguments["steps_per_epoch"] * self.batch_size}
+        return {"seconds": seconds, "images": self.images}
 
     def _fit(self, **changes):
         # The second epoch, since the first draws previews and few others do.
@@ -73,9 +80,9 @@ class FitEpoch:
 class Pipeline:
     """The batches of `fit` alone, without a train step."""
 
-    def __init__(self, size, data, directory):
-        self.batch_size = size.batch_size
-        _, arguments = captured_fit(Run(size.config(), data, directory))
+    def __init__(self, case, data, directory):
+        self.batch_size = case.config().batch_size
+        _, arguments = captured_fit(case.config(), data, directory)
         self.batches = iter(arguments["x"])
         self.run(WARM_UP_STEPS)
 
@@ -86,8 +93,8 @@ class Pipeline:
         return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
 
 
-def captured_fit(run):
-    """The model and the arguments with which the project calls `fit` for this run.
+def captured_fit(config, data, directory):
+    """The model and the arguments with which the project calls `fit` for this configuration.
 
     Taken from the call itself, so that the epoch measured is the epoch that users get.
     """
@@ -98,6 +105,7 @@ def captured_fit(run):
     def fit(model, x=None, **arguments):
         raise Call(model, {"x": x, **arguments})
 
+    run = Run(config, data, directory, labelled_indices(config, data))
     for folder in (run.plots, run.checkpoints):
         folder.mkdir(parents=True)
     with mock.patch.object(AdversarialAutoencoder, "fit", fit):

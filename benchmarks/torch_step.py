@@ -1,158 +1,316 @@
-"""The same train step in PyTorch, as its users would write it for speed: the opponent.
+"""The same train steps in PyTorch, as its users would write them for speed: the opponent.
 
-The mathematics is that of models/supervised_aae.py with the gaussian mixture prior. As there, D and G
-share one pass through the encoder and nobody computes a gradient that no update needs; the optimizers
-are PyTorch's fused Adam, one call for all weights of a phase.
+The mathematics is that of models/. As there, D and G share one pass through the encoder and nobody
+computes a gradient that no update needs; the optimizers are PyTorch's fused ones, one call for all
+weights of a phase.
 """
 
 import math
 import time
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.sizes import WARM_UP_STEPS, premade_batches
+from benchmarks.cases import WARM_UP_STEPS, premade_batches
+from benchmarks.operations import networks
 
-NOISE_STD = 0.3
 PETAL_STDS, PETAL_SHIFT = (0.5, 0.1), 1.4
+TRUNCATED_AT = 2.0
+ACTIVATIONS = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
+}
 
 
-def dense_network(n_in, n_hidden, n_out, keep_prob):
-    """Two hidden ReLU layers with dropout and an output layer: float32 (B, n_in) to (B, n_out)."""
-    network = nn.Sequential(
-        nn.Linear(n_in, n_hidden),
-        nn.ReLU(inplace=True),
-        nn.Dropout(1 - keep_prob),
-        nn.Linear(n_hidden, n_hidden),
-        nn.ReLU(inplace=True),
-        nn.Dropout(1 - keep_prob),
-        nn.Linear(n_hidden, n_out),
-    )
-    for layer in network:
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-    return network
+def network(layers, config):
+    """A stack of layers with what stands between them in `models.networks.Network`."""
+    stack = []
+    for layer in layers[:-1]:
+        stack.append(weights(layer))
+        if layer.norm:
+            stack.append((nn.BatchNorm1d if layer.side == 1 else nn.BatchNorm2d)(layer.n_out))
+        stack.append(ACTIVATIONS[config.activation]())
+        if config.keep_prob < 1:
+            stack.append(nn.Dropout(1 - config.keep_prob))
+    stack.append(weights(layers[-1]))
+    # The layout that the images come in, and the faster one.
+    return nn.Sequential(*stack).to(memory_format=torch.channels_last)
+
+
+def weights(layer):
+    """The module of a `benchmarks.operations.Layer`."""
+    if layer.side == 1:
+        module = nn.Linear(layer.n_in, layer.n_out)
+    else:
+        kind = nn.ConvTranspose2d if layer.transposed else nn.Conv2d
+        module = kind(layer.n_in, layer.n_out, layer.kernel, layer.stride, layer.padding)
+    nn.init.xavier_uniform_(module.weight)
+    nn.init.zeros_(module.bias)
+    return module
+
+
+def gaussian(count, n_z):
+    """As `priors.gaussian.Gaussian`: float32 (count, n_z)."""
+    return torch.randn(count, n_z)
+
+
+def truncated_gaussian(count, n_z):
+    """As `priors.gaussian.TruncatedGaussian`: float32 (count, n_z)."""
+    below = 0.5 * math.erfc(TRUNCATED_AT / math.sqrt(2))
+    codes = torch.special.ndtri(below + (1 - 2 * below) * torch.rand(count, n_z))
+    return codes.clamp(-TRUNCATED_AT, TRUNCATED_AT)
+
+
+PRIORS = {"gaussian": gaussian, "truncated_gaussian": truncated_gaussian}
 
 
 class TorchStep:
-    """Networks, optimizers and the train step.
+    """Networks, optimizers and the train step; subclasses say what decoder and discriminators see.
 
     Args:
         config: the project's `Config`.
-        n_pixels: values of one image.
-        noise_std: standard deviation of the noise on the input.
+        image_shape: (H, W, C).
+        n_classes: number of classes or attributes K.
         epsilon: of Adam.
         compiled: whether `torch.compile` translates forward and backward passes.
     """
 
-    def __init__(self, config, n_pixels, n_classes, noise_std=NOISE_STD, epsilon=1e-8, compiled=False):
-        self.noise_std, self.d_noise = noise_std, config.d_noise
-        self.n_classes = n_classes
-        hidden = (config.n_hidden, config.keep_prob)
+    # Parts of the step that are compiled.
+    parts = ("inputs", "ae_loss", "fake_samples", "real_samples", "d_loss", "g_loss")
 
-        def network(n_in, n_out):
-            return dense_network(n_in, hidden[0], n_out, hidden[1])
-
-        self.encoder = network(n_pixels, config.n_z)
-        self.decoder = network(config.n_z, n_pixels)
-        self.discriminator = network(config.n_z + n_classes, 1)
+    def __init__(self, config, image_shape, n_classes, epsilon=1e-8, compiled=False):
+        self.config, self.n_classes = config, n_classes
+        encoder, decoder, discriminators = networks(config, image_shape, n_classes)
+        self.encoder, self.decoder = network(encoder, config), network(decoder, config)
+        self.discriminators = nn.ModuleList(network(layers, config) for layers in discriminators)
         rates = config.learning_rates(0)
-        self.ae_optimizer, self.d_optimizer, self.g_optimizer = (
-            torch.optim.Adam(
-                [weight for part in parts for weight in part.parameters()], rate, eps=epsilon, fused=True
-            )
-            for parts, rate in (
-                ((self.encoder, self.decoder), rates["ae"]),
-                ((self.discriminator,), rates["d"]),
-                ((self.encoder,), rates["g"]),
-            )
+        self.optimizers = {
+            phase: self.optimizer(phase, nn.ModuleList(parts).parameters(), rates[phase], epsilon)
+            for phase, parts in self.phases.items()
+        }
+        # The losses of D and G that `--balance` looks at.
+        self.last_losses = 0.69, 0.69
+        # Sums over the steps, in the order of the project's own figures.
+        self.metrics = 0.0
+        if compiled:
+            for name in self.parts:
+                setattr(self, name, torch.compile(getattr(self, name), fullgraph=True, dynamic=False))
+
+    @property
+    def phases(self):
+        """The networks that each phase trains."""
+        return {"ae": [self.encoder, self.decoder], "d": [self.discriminators], "g": [self.encoder]}
+
+    def optimizer(self, phase, parameters, rate, epsilon):
+        config = self.config
+        if config.optimizer == "adam":
+            return torch.optim.Adam(parameters, rate, eps=epsilon, fused=True)
+        momentum = config.gan_momentum if phase in ("d", "g") else config.momentum
+        return torch.optim.SGD(parameters, rate, momentum, fused=True)
+
+    def inputs(self, images):
+        """uint8 (B, H, W, C) to float32 in [0, 1], (B, P) or (B, C, H, W), clean and noised."""
+        images = images.permute(0, 3, 1, 2) if self.config.network == "conv" else images.flatten(1)
+        clean = images.to(torch.float32) / 255
+        if not self.config.noised or self.config.noise_std == 0:
+            return clean, clean
+        return clean, clean + self.config.noise_std * torch.randn_like(clean)
+
+    def encode(self, images):
+        """The encoder's output (B, code)."""
+        return self.encoder(2 * images - 1 if self.config.output == "tanh" else images).flatten(1)
+
+    def decode(self, codes):
+        """The decoder's images, in the shape of `inputs`."""
+        if self.config.network == "conv":
+            codes = codes[:, :, None, None]
+        outputs = self.decoder(codes)
+        return (outputs.tanh() + 1) / 2 if self.config.output == "tanh" else outputs.sigmoid()
+
+    def ae_loss(self, clean, noised, labels):
+        decoded = self.decode(self.decoder_input(self.encode(noised), labels))
+        if self.config.reconstruction == "half_sum":
+            return functional.mse_loss(decoded, clean, reduction="sum") / (2 * len(clean))
+        return functional.mse_loss(decoded, clean)
+
+    def d_loss(self, reals, fakes):
+        """D's loss, and for each discriminator its loss and its accuracies on real and fake samples."""
+        total, logged = 0.0, []
+        for d, real, fake in zip(self.discriminators, reals, fakes, strict=True):
+            real_logits, fake_logits = d(torch.cat([real, fake])).chunk(2)
+            loss = functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
+            total = total + loss
+            accuracies = (real_logits > 0).float().mean(), (fake_logits < 0).float().mean()
+            logged += [loss.detach(), *accuracies]
+        return total, logged
+
+    def g_loss(self, fakes):
+        return sum(
+            functional.softplus(-d(fake)).mean() for d, fake in zip(self.discriminators, fakes, strict=True)
         )
+
+    def __call__(self, images, labels, *labelled):
+        """One update per phase.
+
+        Args:
+            images: uint8 (B, H, W, C).
+            labels: int64, classes (B,) or attributes (B, K).
+            labelled: for a semi-supervised model, labelled images and their labels.
+        """
+        clean, noised = self.inputs(images)
+        ae_loss = self.ae_loss(clean, noised, labels)
+        self.update("ae", ae_loss)
+
+        fakes = self.fake_samples(noised, labels)
+        d_may_train, g_may_train = self.may_train()
+        d_loss, logged = self.d_loss(self.real_samples(labels), [fake.detach() for fake in fakes])
+        if d_may_train:
+            self.update("d", d_loss)
+
+        # G passes through D's weights and needs no gradient of them.
+        self.discriminators.requires_grad_(False)
+        g_loss = self.g_loss(fakes)
+        if g_may_train:
+            self.update("g", g_loss)
+        self.discriminators.requires_grad_(True)
+
+        logged = [ae_loss.detach(), *logged, g_loss.detach()]
+        if self.config.balance:
+            self.last_losses = d_loss.item() / 2, g_loss.item()
+            logged += [torch.tensor(float(not trained)) for trained in (d_may_train, g_may_train)]
+        self.metrics += torch.stack([*logged, *self.last_phase(*labelled)])
+
+    def may_train(self):
+        """Whether D, and whether G, is updated: as `AdversarialAutoencoder.may_train`.
+
+        Here, who waits has no gradients computed either.
+        """
+        if not self.config.balance:
+            return True, True
+        d_loss, g_loss = self.last_losses
+        return g_loss < 0.95 or d_loss > 0.45, d_loss < 0.95 or g_loss > 0.45
+
+    def last_phase(self):
+        """What comes after G; returns what it logs."""
+        return ()
+
+    def update(self, phase, loss):
+        loss.backward()
+        self.optimizers[phase].step()
+        self.optimizers[phase].zero_grad(set_to_none=True)
+
+    def blurred(self, codes):
+        if self.config.d_noise == 0:
+            return codes
+        return codes + self.config.d_noise * torch.randn_like(codes)
+
+
+class SupervisedStep(TorchStep):
+    """Of models/supervised_aae.py, with the gaussian mixture prior."""
+
+    def __init__(self, config, image_shape, n_classes, **kwargs):
         angles = 2 * math.pi * torch.arange(n_classes) / n_classes
         along = torch.stack([angles.cos(), angles.sin()], 1)
         across = torch.stack([-angles.sin(), angles.cos()], 1)
         self.rotations = torch.stack([along, across], 1)  # (K, 2, 2)
-        # reconstruction loss, d_loss, g_loss, D's accuracies on real and fake: sums over the steps
-        self.metrics = torch.zeros(5)
-        if compiled:
-            for name in ("inputs", "ae_loss", "fake_samples", "real_samples", "d_loss", "g_loss"):
-                setattr(self, name, torch.compile(getattr(self, name), fullgraph=True, dynamic=False))
+        super().__init__(config, image_shape, n_classes, **kwargs)
 
-    def inputs(self, images):
-        """uint8 (B, H, W, C) to float32 (B, P) in [0, 1], clean and noised."""
-        clean = images.flatten(1).to(torch.float32) / 255
-        if self.noise_std == 0:
-            return clean, clean
-        return clean, clean + self.noise_std * torch.randn_like(clean)
-
-    def ae_loss(self, clean, noised):
-        return functional.mse_loss(self.decoder(self.encoder(noised)).sigmoid(), clean)
-
-    def fake_samples(self, noised, labels):
-        return self.with_label(self.encoder(noised), labels)
+    def decoder_input(self, codes, labels):
+        return codes
 
     def real_samples(self, labels):
         labels = torch.randint(self.n_classes, labels.shape)
         local = torch.randn(len(labels), 1, 2) * torch.tensor(PETAL_STDS) + torch.tensor([PETAL_SHIFT, 0.0])
         return self.with_label(torch.bmm(local, self.rotations[labels])[:, 0], labels)
 
+    def fake_samples(self, noised, labels):
+        return self.with_label(self.encode(noised), labels)
+
     def with_label(self, codes, labels):
-        if self.d_noise > 0:
-            codes = codes + self.d_noise * torch.randn_like(codes)
-        return torch.cat([codes, functional.one_hot(labels, self.n_classes).to(codes.dtype)], 1)
+        one_hot = functional.one_hot(labels, self.n_classes).to(codes.dtype)
+        return [torch.cat([self.blurred(codes), one_hot], 1)]
 
-    def d_loss(self, real, fake):
-        real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).chunk(2)
-        loss = functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
-        accuracies = (real_logits > 0).float().mean(), (fake_logits < 0).float().mean()
-        return loss, *accuracies
 
-    def g_loss(self, fake):
-        return functional.softplus(-self.discriminator(fake)).mean()
+class SemiSupervisedStep(TorchStep):
+    """Of models/semi_supervised_aae.py."""
 
-    def __call__(self, images, labels):
-        """One update of the autoencoder, of D and of G: uint8 (B, H, W, C), int64 (B,)."""
-        clean, noised = self.inputs(images)
-        ae_loss = self.ae_loss(clean, noised)
-        self.update(ae_loss, self.ae_optimizer)
+    parts = (*TorchStep.parts, "label_loss")
 
-        fake = self.fake_samples(noised, labels)
-        d_loss, real_accuracy, fake_accuracy = self.d_loss(self.real_samples(labels), fake.detach())
-        self.update(d_loss, self.d_optimizer)
+    @property
+    def phases(self):
+        return {**super().phases, "ce": [self.encoder]}
 
-        # G passes through D's weights and needs no gradient of them.
-        self.discriminator.requires_grad_(False)
-        g_loss = self.g_loss(fake)
-        self.update(g_loss, self.g_optimizer)
-        self.discriminator.requires_grad_(True)
+    def split(self, codes):
+        return codes.split([self.config.n_z, self.n_classes], 1)
 
-        losses = (ae_loss.detach(), d_loss.detach(), g_loss.detach())
-        self.metrics += torch.stack([*losses, real_accuracy, fake_accuracy])
+    def decoder_input(self, codes, labels):
+        return torch.cat(self.style_and_label(codes), 1)
 
-    @staticmethod
-    def update(loss, optimizer):
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    def style_and_label(self, codes):
+        style, logits = self.split(codes)
+        return style, logits.softmax(1)
+
+    def real_samples(self, labels):
+        style = PRIORS[self.config.prior](len(labels), self.config.n_z)
+        one_hot = functional.one_hot(torch.randint(self.n_classes, labels.shape), self.n_classes)
+        return [self.blurred(style), one_hot.to(style.dtype)]
+
+    def fake_samples(self, noised, labels):
+        style, label = self.style_and_label(self.encode(noised))
+        return [self.blurred(style), label]
+
+    def label_loss(self, images, labels):
+        _, logits = self.split(self.encode(self.inputs(images)[1]))
+        return functional.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
+
+    def last_phase(self, images, labels):
+        loss, accuracy = self.label_loss(images, labels)
+        self.update("ce", loss)
+        return loss.detach(), accuracy
+
+
+class ConditionalStep(TorchStep):
+    """Of models/conditional_aae.py."""
+
+    def decoder_input(self, codes, labels):
+        rows = labels if labels.ndim == 2 else functional.one_hot(labels, self.n_classes)
+        return torch.cat([codes, rows.to(codes.dtype)], 1)
+
+    def real_samples(self, labels):
+        codes = PRIORS[self.config.prior](len(labels), self.config.n_z)
+        return [self.decoder_input(self.blurred(codes), labels)]
+
+    def fake_samples(self, noised, labels):
+        return [self.decoder_input(self.blurred(self.encode(noised)), labels)]
+
+
+STEPS = {
+    "supervised": SupervisedStep,
+    "semi_supervised": SemiSupervisedStep,
+    "conditional": ConditionalStep,
+}
 
 
 class TorchContender:
     """Runs the step on batches made beforehand."""
 
-    def __init__(self, size, data, directory, compiled=False):
+    def __init__(self, case, data, directory, compiled=False):
         torch.set_flush_denormal(True)  # TensorFlow does too
-        self.step = TorchStep(
-            size.config(), int(np.prod(data.image_shape)), data.n_classes, compiled=compiled
-        )
-        images, labels = premade_batches(data, size.batch_size)
-        self.batches = list(zip(torch.from_numpy(images), torch.from_numpy(labels).long(), strict=True))
+        config = case.config()
+        self.batch_size = config.batch_size
+        self.step = STEPS[config.model](config, data.image_shape, data.n_classes, compiled=compiled)
+        batches = [as_tensors(array) for array in premade_batches(config, data)]
+        self.batches = list(zip(*batches, strict=True))
         self.run(WARM_UP_STEPS)
 
     def run(self, steps):
         start = time.perf_counter()
         for index in range(steps):
-            images, labels = self.batches[index % len(self.batches)]
-            self.step(images, labels)
-        return {"seconds": time.perf_counter() - start, "images": steps * len(labels)}
+            self.step(*self.batches[index % len(self.batches)])
+        return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
+
+
+def as_tensors(array):
+    """Images as they are, labels as PyTorch's indices."""
+    return torch.from_numpy(array) if array.ndim == 5 else torch.from_numpy(array).long()

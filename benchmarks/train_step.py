@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.cases import CASES, load_images
 from benchmarks.scaling import measure_scaling, save_scaling_plot
-from benchmarks.sizes import SIZES, TINY_SIZES, Size, load_images
 from benchmarks.startup import measure_startup
 from benchmarks.worker import ContenderFailed, Worker
 from utils import registry
@@ -51,7 +51,7 @@ BARE = "benchmarks.tensorflow_steps:BareStep"
 TORCH = "benchmarks.torch_step:TorchContender"
 CONTENDERS = {
     "bare": Contender("step", BARE),
-    "stock Adam": Contender("step", BARE, {"stock_adam": True}),
+    "stock optimizer": Contender("step", BARE, {"stock": True}),
     "bfloat16": Contender("step", BARE, {"precision": "bfloat16"}),
     "PyTorch eager": Contender("step", TORCH, package="torch"),
     "PyTorch compiled": Contender("step", TORCH, {"compiled": True}, package="torch"),
@@ -60,7 +60,7 @@ CONTENDERS = {
     "fit": Contender("fit", "benchmarks.tensorflow_steps:FitEpoch", whole_epochs=True),
 }
 SECTIONS = ("step", "fit", "pipeline", "memory", "startup", "scaling")
-PER_SIZE = {"step", "fit", "pipeline", "memory"}
+PER_CASE = {"step", "fit", "pipeline", "memory"}
 
 
 def main(argv):
@@ -86,15 +86,23 @@ def read_arguments(words):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.error = _refuse  # one line, as main.py
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections to measure, separated by commas")
-    parser.add_argument("--rounds", type=int, help="rounds per size (default: 7, or 2 with --quick)")
+    parser.add_argument(
+        "--cases", help="models to measure, separated by commas (default: all, or h1000 with --quick)"
+    )
+    parser.add_argument("--rounds", type=int, help="rounds per case (default: 7, or 2 with --quick)")
     parser.add_argument("--data_dir", default=os.environ.get("AAE_DATA_DIR", ""), help="folder with MNIST")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file and the plot")
     parser.add_argument("--quick", action="store_true", help="tiny models, no PyTorch: only a smoke test")
     arguments = parser.parse_args(words)
-    arguments.only = [name.strip() for name in arguments.only.split(",")]
-    for name in arguments.only:
-        if name not in SECTIONS:
-            raise UserError(registry.unknown_choice("only", name, SECTIONS))
+    names = [case.name for case in CASES]
+    if arguments.cases is None:
+        arguments.cases = names[0] if arguments.quick else ",".join(names)
+    for option, choices in (("only", SECTIONS), ("cases", names)):
+        chosen = [name.strip() for name in getattr(arguments, option).split(",")]
+        for name in chosen:
+            if name not in choices:
+                raise UserError(registry.unknown_choice(option, name, choices))
+        setattr(arguments, option, chosen)
     if arguments.rounds is None:
         arguments.rounds = 2 if arguments.quick else 7
     if arguments.rounds < 1:
@@ -118,10 +126,9 @@ def measure(arguments):
     print(f"Images: {data.name} ({data.source}), {len(data.train_images)} of {data.image_shape}", flush=True)
     results = {"machine": machine, "data": data.name, "quick": quick, "rounds": arguments.rounds}
 
-    if only & PER_SIZE:
-        results["sizes"] = [
-            measure_size(size, data, only, arguments) for size in (TINY_SIZES if quick else SIZES)
-        ]
+    if only & PER_CASE:
+        cases = [case.shrunk() if quick else case for case in CASES if case.name in arguments.cases]
+        results["cases"] = [measure_case(case, case.images(data), only, arguments) for case in cases]
     if "startup" in only:
         # The digits inside scikit-learn are always there.
         given = data.name == "mnist"
@@ -131,8 +138,8 @@ def measure(arguments):
     if "scaling" in only:
         results["scaling"] = measure_scaling(data, quick)
         print_scaling(results["scaling"])
-    if only & PER_SIZE:
-        results["targets"] = check_targets(results["sizes"])
+    if only & PER_CASE:
+        results["targets"] = check_targets(cases, results["cases"])
     results["seconds"] = time.perf_counter() - start
 
     arguments.results.mkdir(parents=True, exist_ok=True)
@@ -147,25 +154,29 @@ def _slug(machine):
     return re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
 
 
-def measure_size(size, data, only, arguments):
-    """All contenders of the chosen sections at one size; prints their table.
+def measure_case(case, data, only, arguments):
+    """All contenders of the chosen sections in one case; prints their table.
 
     Returns:
-        A dict for the JSON file: the size, every block of every round, medians, ratios, memory.
+        A dict for the JSON file: the case, every block of every round, medians, ratios, memory.
     """
-    print(f"\n{size}", flush=True)
-    workers, left_out = start_workers(size, data, only, arguments.quick)
+    print(f"\n{case}, images {data.image_shape}", flush=True)
+    workers, left_out = start_workers(case, data, only, arguments.quick)
     n_rounds = arguments.rounds if only & {"step", "fit", "pipeline"} else 1
-    rounds = run_rounds(workers, size, n_rounds)
+    rounds = run_rounds(workers, case, n_rounds)
     memory = {name: worker.stop() for name, worker in workers.items()}
 
     # A contender that runs in fewer rounds than the others has joined the first ones.
     names = list(rounds[0])
     best = report.best_of(rounds, [name for name in names if name.startswith("PyTorch")])
     references = {"bare": "bare", "PyTorch best": best, "limit": "limit" if "limit" in names else None}
+    config = case.config()
     result = {
-        "size": dataclasses.asdict(size),
-        "shapes": {"images": [size.batch_size, *data.image_shape], "codes": [size.batch_size, size.n_z]},
+        "case": dataclasses.asdict(case),
+        "shapes": {
+            "images": [config.batch_size, *data.image_shape],
+            "codes": [config.batch_size, config.n_z],
+        },
         "images_per_second": {name: report.median_rate(rounds, name) for name in names},
         "ratios": {
             f"{name} / {label}": report.paired_ratio(rounds, name, reference)
@@ -178,11 +189,11 @@ def measure_size(size, data, only, arguments):
         "peak_memory_bytes": memory,
         "rounds": rounds,
     }
-    print_size(size, result, references)
+    print_case(config, result, references)
     return result
 
 
-def start_workers(size, data, only, quick):
+def start_workers(case, data, only, quick):
     """Starts and warms up the contenders of the chosen sections.
 
     Returns:
@@ -193,15 +204,15 @@ def start_workers(size, data, only, quick):
         # The bare step is what everything is compared with.
         if contender.section not in only and name != "bare":
             continue
-        if contender.whole_epochs and not size.fit_rounds:
-            left_out[name] = "an epoch of this size would take minutes"
+        if contender.whole_epochs and not case.fit_rounds:
+            left_out[name] = "an epoch of this case would take minutes"
         elif contender.package and quick:
             left_out[name] = "--quick"
         elif contender.package and not importlib.util.find_spec(contender.package):
             left_out[name] = f"{contender.package} is not installed (requirements-bench.txt)"
         else:
             workers[name] = Worker(contender.target, contender.options)
-            workers[name].ask("build", size, data)
+            workers[name].ask("build", case, data)
     for name, worker in list(workers.items()):
         try:
             worker.answer()
@@ -215,13 +226,13 @@ def start_workers(size, data, only, quick):
     return workers, left_out
 
 
-def run_rounds(workers, size, n_rounds):
+def run_rounds(workers, case, n_rounds):
     """Lets the contenders run in turn.
 
     Returns:
         One dict per round: the blocks that each contender ran, dicts with `seconds` and `images`.
     """
-    block = 0.05 if size.tiny else BLOCK_SECONDS
+    block = 0.05 if case.tiny else BLOCK_SECONDS
     steps = {
         name: max(1, round(block / (worker.run(2)["seconds"] / 2)))
         for name, worker in workers.items()
@@ -232,7 +243,7 @@ def run_rounds(workers, size, n_rounds):
         others = [name for name in steps if name != "bare"]
         # Back and forth, and the reference at both ends: a drift of the machine cancels out.
         order = ["bare", *(others if number % 2 == 0 else others[::-1])]
-        order += [name for name in workers if name not in steps and number < size.fit_rounds]
+        order += [name for name in workers if name not in steps and number < case.fit_rounds]
         row = {name: [] for name in workers if name in order}
         for name in [*order, "bare"]:
             time.sleep(PAUSE_SECONDS)
@@ -241,14 +252,14 @@ def run_rounds(workers, size, n_rounds):
     return rounds
 
 
-def print_size(size, result, references):
-    """The table of one size: a row per contender."""
+def print_case(config, result, references):
+    """The table of one case: a row per contender."""
     present = {label: name for label, name in references.items() if name}
     rows = [["", "images/s", "ms/step", *(f"/ {label}" for label in present), "peak MB"]]
     for name, speed in result["images_per_second"].items():
         ratios = [f"{result['ratios'][f'{name} / {label}']:.3f}" for label in present]
         memory = f"{result['peak_memory_bytes'][name] / 1e6:.0f}"
-        rows.append([name, f"{speed:,.0f}", f"{1000 * size.batch_size / speed:.2f}", *ratios, memory])
+        rows.append([name, f"{speed:,.0f}", f"{1000 * config.batch_size / speed:.2f}", *ratios, memory])
     print(report.table(rows))
     speeds = result["images_per_second"]
     if "limit" in speeds:
@@ -265,20 +276,19 @@ def print_size(size, result, references):
     sys.stdout.flush()
 
 
-def check_targets(sizes):
+def check_targets(cases, results):
     """Prints the measured ratios beside the targets, and returns them."""
-    rows, checked = [["", "size", "measured", "at least", "aim", ""]], []
+    rows, checked = [["", "case", "measured", "at least", "aim", ""]], []
     for target in report.TARGETS:
-        for result in sizes:
-            size = Size(**result["size"])
+        for case, result in zip(cases, results, strict=True):
             name = f"{target.contender} / {target.reference}"
             ratio = result["ratios"].get(name)
-            if ratio is None or size.tiny or not target.holds_for(size):
+            if ratio is None or case.tiny or not target.holds_for(case.config()):
                 continue
             verdict = report.verdict(ratio, target.at_least, target.aim)
-            rows.append([name, size, f"{ratio:.3f}", target.at_least, target.aim, verdict])
+            rows.append([name, case.name, f"{ratio:.3f}", target.at_least, target.aim, verdict])
             checked.append(
-                {**dataclasses.asdict(target), "size": str(size), "measured": ratio, "verdict": verdict}
+                {**dataclasses.asdict(target), "case": case.name, "measured": ratio, "verdict": verdict}
             )
     if checked:
         print("\nTargets (ratios of images per second)")

@@ -19,7 +19,7 @@ class ContenderFailed(Exception):
 class Worker:
     """Starts the process of a contender, which then waits for requests.
 
-    Requests are ("build", size, data), ("run", steps) and ("memory",). Contenders take the size, the
+    Requests are ("build", case, data), ("run", steps) and ("memory",). Contenders take the case, the
     data and a folder for their files, warm themselves up, and have a method `run(steps)`.
 
     Args:
