@@ -59,7 +59,7 @@ class Network(keras.layers.Layer):
         self._kernel_seeds = iter(np.random.SeedSequence(seed).generate_state(len(self.widths) + 1))
         self.stacked = self.stack()
         self.norms = [
-            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32")
+            FusedBatchNorm(momentum=0.9, epsilon=1e-5, dtype="float32")
             for _ in self.stacked[1:]
             if batch_norm
         ]
@@ -176,6 +176,27 @@ class ConvDecoder(Network):
             *(self.layer(transposed, width, 4, strides=2, padding="same") for width in reversed(others)),
             self.layer(keras.layers.Conv2D, self.out_shape[2], 3, padding="same", last=True),
         ]
+
+
+class FusedBatchNorm(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` over the last axis, in training one operation instead of many."""
+
+    def call(self, inputs, training=False):
+        if not training:
+            return super().call(inputs, training=False)
+        # The operation takes images.
+        images = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
+        outputs, mean, variance, *_ = tf.compat.v1.nn.fused_batch_norm(
+            images, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta), epsilon=self.epsilon
+        )
+        # It returns the unbiased variance; Keras averages the biased one.
+        count = tf.cast(tf.reduce_prod(tf.shape(images)[:3]), variance.dtype)
+        for average, of_batch in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance * (count - 1) / count),
+        ):
+            average.assign(self.momentum * average + (1 - self.momentum) * of_batch)
+        return tf.reshape(outputs, tf.shape(inputs))
 
 
 # The encoder's and the decoder's class; discriminators are dense.

@@ -33,6 +33,10 @@ TRAININGS = {
     "supervised": ["--prior", "gaussian_mixture", "--n_z", "2"],
     "semi_supervised": ["--num_samples", "100", "--recipe", "paper", "--keep_prob", "0.9"],
     "unsupervised": ["--prior", "swiss_roll", "--n_z", "2", "--precision", "bfloat16"],
+    "conditional": [
+        *("--network", "conv", "--conv_widths", "4,8", "--batch_norm", "--shift", "1", "--balance"),
+        *("--prior", "truncated_gaussian", "--n_z", "3", "--lr_schedule", "plateau", "--lr_patience", "1"),
+    ],
 }
 TIMINGS = {"train_images_per_second", "wall_seconds"}
 
@@ -170,19 +174,22 @@ def arrays(path):
 
 
 def events(directory):
-    """What TensorBoard's files hold of each tag: the steps and values, in their order."""
+    """What TensorBoard's files hold of each tag: the steps and values, by their steps.
+
+    The files of several processes are in no order of their own: a resumed run writes the old ones anew.
+    """
     start_tensorflow()
     import tensorflow as tf
 
     found = {}
-    for path in sorted(directory.glob("events.*"), key=lambda path: path.stat().st_mtime_ns):
+    for path in directory.glob("events.*"):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
             for value in event.summary.value:
                 found.setdefault(f"tensorboard:{value.tag}", []).append(
                     (event.step, value.tensor.SerializeToString())
                 )
-    return found
+    return {tag: sorted(values) for tag, values in found.items()}
 
 
 def main():
