@@ -309,7 +309,7 @@ def test_every_flag_file_of_the_project(path):
     assert config != Config()
     source = path.stem.split("_")[0]
     assert config.recipe == ("paper" if source == "paper" else "seed")
-    assert config.n_hidden == {"seed": 3000, "paper": 1000, "freiburg": 1000}[source]
+    assert config.n_hidden == {"seed": 3000, "paper": 1000, "freiburg": 1000, "best": 1000}[source]
     if source == "freiburg":
         assert (config.model == "conditional") == path.stem.endswith("_y")
         assert config.network in path.stem
