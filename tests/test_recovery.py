@@ -72,6 +72,14 @@ def names(directory):
     return [checkpoint.name for checkpoint in saved_checkpoints(directory / "checkpoints")]
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Tests in the background of a shell ignore Ctrl-C, and so would the programs that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing has disturbed."""
