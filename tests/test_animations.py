@@ -43,10 +43,10 @@ def read(path):
     """Frames without captions, float (F, H, W) in [0, 1], of an animation without colours."""
     whole, animation = cv2.imreadanimation(str(path))
     assert whole
-    frames = np.stack(animation.frames)[:, animations.CAPTION_HEIGHT :, :, :3]
-    assert (frames == frames[..., :1]).all()
+    frames = np.stack(animation.frames)[:, animations.CAPTION_HEIGHT :]
     assert set(np.ravel(animation.durations)) == {animations.MILLISECONDS}
-    return frames[..., 0] / 255
+    assert frames.ndim == 3
+    return frames / 255
 
 
 def test_an_axis_is_swept_forward_and_back_while_the_others_form_a_grid(tmp_path):
@@ -136,3 +136,12 @@ def test_each_row_switches_its_own_attribute(tmp_path):
             cells[:, row][..., [2 + a for a in kept]],
             np.broadcast_to(DATA.test_labels[:10, kept], (20, 10, 2)),
         )
+
+
+def test_colours_stay_what_they_are(tmp_path):
+    sheet = np.zeros((4, 5, 3), np.uint8)
+    sheet[..., 0], sheet[..., 2] = 200, 10
+    animations.save_animation(tmp_path / "colours.png", [("red", sheet), ("again", sheet)])
+    _, animation = cv2.imreadanimation(str(tmp_path / "colours.png"))
+    pixels = animation.frames[0][animations.CAPTION_HEIGHT :, :, :3]
+    np.testing.assert_array_equal(pixels, np.broadcast_to([10, 0, 200], pixels.shape))  # OpenCV's BGR

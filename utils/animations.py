@@ -34,8 +34,9 @@ def save_animation(path, frames, note="", back=True):
 
 
 def _captioned(text, sheet):
-    sheet = cv2.cvtColor(sheet, cv2.COLOR_GRAY2BGR if sheet.shape[2] == 1 else cv2.COLOR_RGB2BGR)
-    strip = np.full((CAPTION_HEIGHT, sheet.shape[1], 3), 255, np.uint8)
+    # Grey pictures stay grey: in three channels they would take 1.6 times the space.
+    sheet = sheet[..., 0] if sheet.shape[2] == 1 else cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
+    strip = np.full((CAPTION_HEIGHT, *sheet.shape[1:]), 255, np.uint8)
     cv2.putText(strip, text, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([strip, sheet])
 
