@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import gc
 import io
 import math
 import os
@@ -128,6 +129,8 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = False
         self._save(Checkpoint(epoch + 1))
+        # Figures and saved models leave megabytes in cycles, which Python would not look for in many epochs.
+        gc.collect()
 
     def _is_due(self, done):
         count, unit = self.interval

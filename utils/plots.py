@@ -1,6 +1,5 @@
 """All still pictures: each function draws one figure and writes it atomically."""
 
-import gc
 import re
 
 import matplotlib
@@ -236,5 +235,3 @@ def _save(figure, path, note):
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI, bbox_inches="tight", pil_kwargs={"optimize": True})
     plt.close(figure)
-    # A figure's parts hold each other, several megabytes that the collector would not find for long.
-    gc.collect()
