@@ -216,6 +216,10 @@ class AdversarialAutoencoder(keras.Model):
         skipped = ["d_skipped", "g_skipped"] if self.balance else []
         return ["reconstruction_loss", *of_d, "g_loss", *skipped]
 
+    def with_label(self, codes, labels, seed=None):
+        """Codes (B, n_z), blurred if there is a seed, beside their labels' rows: (B, n_z + K)."""
+        return tf.concat([self.blurred(codes, seed), self.label_rows(labels)], axis=1)
+
     def blurred(self, codes, seed):
         """Codes as D sees them: noise keeps the prior and the codes from being told apart too easily.
 

@@ -23,13 +23,14 @@ class ConditionalAAE(AdversarialAutoencoder):
 
     def real_samples(self, labels, seed):
         code_seed, blur_seed = tf.unstack(tf.random.split(seed, 2))
-        return self.fake_samples(self.prior.sample(tf.shape(labels)[0], code_seed), labels, blur_seed)
+        codes = self.prior.sample(tf.shape(labels)[0], code_seed)
+        return (self.with_label(codes, labels, blur_seed),)
 
     def fake_samples(self, codes, labels, seed):
-        return (self.decoder_input(self.blurred(codes, seed), labels),)
+        return (self.with_label(codes, labels, seed),)
 
     def decoder_input(self, codes, labels):
-        return tf.concat([codes, self.label_rows(labels)], axis=1)
+        return self.with_label(codes, labels)
 
     def reconstruct(self, images, labels):
         """Decoded codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 of that shape.

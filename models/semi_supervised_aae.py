@@ -47,7 +47,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         count = tf.shape(labels)[0]
         code_seed, label_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
         style = self.prior.sample(count, code_seed)
-        one_hot = tf.one_hot(self.prior.sample_labels(count, label_seed), self.n_classes)
+        one_hot = self.label_rows(self.prior.sample_labels(count, label_seed))
         return self.blurred(style, blur_seed), one_hot
 
     def fake_samples(self, codes, labels, seed):

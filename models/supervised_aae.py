@@ -29,10 +29,7 @@ class SupervisedAAE(AdversarialAutoencoder):
             labels = self.prior.sample_labels(count, label_seed)
         # Otherwise code and label are independent, and the batch's own labels have the marginal of
         # the data, so D cannot tell real from fake by the label alone.
-        return (self._with_label(self.prior.sample(count, code_seed, labels), labels, blur_seed),)
+        return (self.with_label(self.prior.sample(count, code_seed, labels), labels, blur_seed),)
 
     def fake_samples(self, codes, labels, seed):
-        return (self._with_label(codes, labels, seed),)
-
-    def _with_label(self, codes, labels, seed):
-        return tf.concat([self.blurred(codes, seed), self.label_rows(labels)], axis=1)
+        return (self.with_label(codes, labels, seed),)

@@ -16,7 +16,7 @@ class WithoutDraws(SupervisedAAE):
     """Replicas draw differently by design: here the prior's samples depend on the label alone."""
 
     def real_samples(self, labels, seed):
-        return (self._with_label(tf.stack([tf.cast(labels, tf.float32) / 9] * 2, axis=1), labels, seed),)
+        return (self.with_label(tf.stack([tf.cast(labels, tf.float32) / 9] * 2, axis=1), labels, seed),)
 
 
 def train(strategy):

@@ -16,6 +16,11 @@ DPI = 110
 CELL = 0.36  # inches per image of a sheet
 
 
+def class_color(label):
+    """The colour of a class; with more classes than colours they begin again."""
+    return CLASS_COLORS[label % len(CLASS_COLORS)]
+
+
 def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
     """One sheet of images.
 
@@ -117,7 +122,7 @@ def draw_codes(axes, codes, labels, limit):
     else:
         for label in np.unique(labels):
             own = codes[labels == label]
-            color = CLASS_COLORS[label % len(CLASS_COLORS)]
+            color = class_color(label)
             axes.scatter(own[:, 0], own[:, 1], s=size, color=color, linewidths=0, label=str(label))
             # The member nearest to the median lies on the class even where the class is curved.
             x, y = own[np.argmin(np.abs(own - np.median(own, axis=0)).sum(axis=1))]
@@ -145,7 +150,7 @@ def save_scatter_matrix(path, codes, values, title, note=""):
     )
     classes = np.issubdtype(values.dtype, np.integer)
     if classes:
-        colors = {"c": [CLASS_COLORS[value % len(CLASS_COLORS)] for value in values]}
+        colors = {"c": [class_color(value) for value in values]}
     else:
         scale = np.quantile(np.abs(values), 0.99)
         colors = {"c": values, "cmap": "PuOr", "vmin": -scale, "vmax": scale}
@@ -162,9 +167,7 @@ def save_scatter_matrix(path, codes, values, title, note=""):
             axes.set_ylabel(f"$z_{{{row + 2}}}$")
     if classes:
         handles = [
-            matplotlib.lines.Line2D(
-                [], [], color=CLASS_COLORS[v % len(CLASS_COLORS)], marker="o", linestyle=""
-            )
+            matplotlib.lines.Line2D([], [], color=class_color(v), marker="o", linestyle="")
             for v in np.unique(values)
         ]
         figure.legend(handles, np.unique(values), title="class", loc="upper right")
