@@ -63,7 +63,7 @@ def networks(config, image_shape, n_classes):
     autoencoder = conv_autoencoder if config.network == "conv" else dense_autoencoder
     return (
         *autoencoder(config, image_shape, code, config.n_z + labels),
-        [dense_layers(n_in, config.d_hidden, 1) for n_in in judged],
+        [dense_layers(n_in, config.d_hidden or config.n_hidden, 1) for n_in in judged],
     )
 
 

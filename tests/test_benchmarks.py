@@ -51,7 +51,7 @@ def beyond_need(config, n_classes):
     batch = 2 * config.batch_size
     if config.model == "semi_supervised":
         return 3 * 2 * min(config.num_samples, config.batch_size) * config.n_hidden * config.n_z
-    in_d = batch * n_classes * config.d_hidden
+    in_d = batch * n_classes * (config.d_hidden or config.n_hidden)
     if config.model == "supervised":
         return in_d
     # The decoder's first kernel covers the smallest feature map: half the side, since it has two widths.
@@ -120,7 +120,7 @@ def test_bytes_are_those_of_the_optimizers():
     # 3 x 3 x 1 x 4, 4 x 4 x 4 x 8, 4 x 4 x 8 x 5 and back from 15, with biases and two norms each.
     encoder = 10 * 4 + (64 + 1) * 8 + (128 + 1) * 5 + 2 * (4 + 8)
     decoder = (240 + 1) * 8 + (128 + 1) * 4 + 37 + 2 * (8 + 4)
-    d = 16 * 16 + 17 * 16 + 17
+    d = 16 * 500 + 501 * 500 + 501
     assert bytes_of("conv28", (8, 8, 1), 10) == 28 * (2 * encoder + decoder + d)
 
 
