@@ -129,8 +129,6 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = False
         self._save(Checkpoint(epoch + 1))
-        # Figures and saved models leave megabytes in cycles, which Python would not look for in many epochs.
-        gc.collect()
 
     def _is_due(self, done):
         count, unit = self.interval
@@ -367,3 +365,5 @@ class Previews(keras.callbacks.Callback):
             labels = self.data.test_labels[:N_PREVIEWED]
             plots.save_codes(path, codes, labels, self.limit, f"Codes {title}", self.data.note)
             self.tensorboard.add_picture("preview/codes", path, epoch + 1)
+        # Figures leave megabytes in cycles, which Python would not look for in many epochs.
+        gc.collect()
