@@ -141,6 +141,10 @@ class AdversarialAutoencoder(keras.Model):
             name="last_losses", shape=(2,), trainable=False, aggregation="mean"
         )
         self.forget_losses()
+        # Counts the steps with a loss that is not finite. No weight: nothing is saved after the first one.
+        self.diverged_steps = tf.Variable(
+            0, trainable=False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
         self.train_trackers = [keras.metrics.Mean(name=name) for name in self.logged]
         self.mse_tracker = keras.metrics.Mean(name="reconstruction_mse")
         self._generated = 0
@@ -304,6 +308,8 @@ class AdversarialAutoencoder(keras.Model):
             logged |= {"d_skipped": ~d_may_train, "g_skipped": ~g_may_train}
 
         logged |= {"reconstruction_loss": ae_loss, "g_loss": g_loss, **self.last_phase(data, seeds)}
+        losses = tf.add_n([value for name, value in logged.items() if name.endswith("loss")])
+        self.diverged_steps.assign_add(tf.cast(~tf.math.is_finite(losses), tf.int64))
         self.step.assign_add(1)
         for tracker in self.train_trackers:
             tracker.update_state(logged[tracker.name])

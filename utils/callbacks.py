@@ -205,14 +205,15 @@ def check_weights(model, run):
 
 
 def _diverged(model, run, what):
-    """The UserError about NaN or infinity in something that the last call of the train function gave."""
-    epoch, step = divmod(int(model.step) - 1, run.steps_per_epoch)
-    first, last = step + 2 - model.steps_per_execution, step + 1
+    """The UserError about NaN or infinity in something, and about the step whose losses had it first."""
+    finite = int(model.step) - int(model.diverged_steps)
+    # What no loss has shown yet is of the last step.
+    epoch, step = divmod(min(finite, int(model.step) - 1), run.steps_per_epoch)
     rates = [
         f"{phase} {float(getattr(model, f'{phase}_optimizer').learning_rate):g}" for phase in model.phases
     ]
     return UserError(
-        f"{what} became NaN or infinite in epoch {epoch + 1}, steps {first} to {last}, with learning rates "
+        f"{what} became NaN or infinite in epoch {epoch + 1}, step {step + 1}, with learning rates "
         f"{', '.join(rates)}: try a smaller --lr_start in a new run. {run.last_good}"
     )
 
