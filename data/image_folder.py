@@ -9,7 +9,7 @@ import numpy as np
 
 from data.image_cache import DecodedImages, cache_key, cached
 from data.image_data import stratified_choice
-from data.readers import decode_picture
+from data.readers import decode_picture, quiet_decoders
 from utils.errors import UserError
 from utils.files import read_limited
 
@@ -151,19 +151,14 @@ def decode_images(items, count, image_size, source, read=bytes):
             pass  # the caller names those that are left out
 
     on_terminal = sys.stdout.isatty()
-    log_level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)  # damaged files are counted, not described one by one
-    try:
-        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-            numbered, done = enumerate(items), 0
-            while chunk := list(itertools.islice(numbered, CHUNK)):
-                list(pool.map(decode, *zip(*chunk, strict=True)))
-                done += len(chunk)
-                if on_terminal or done == count or done // CHUNK % 20 == 0:
-                    end = "\r" if on_terminal and done < count else "\n"
-                    print(f"  {done} of {count}", end=end, flush=True)
-    finally:
-        cv2.utils.logging.setLogLevel(log_level)
+    with quiet_decoders(), ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        numbered, done = enumerate(items), 0
+        while chunk := list(itertools.islice(numbered, CHUNK)):
+            list(pool.map(decode, *zip(*chunk, strict=True)))
+            done += len(chunk)
+            if on_terminal or done == count or done // CHUNK % 20 == 0:
+                end = "\r" if on_terminal and done < count else "\n"
+                print(f"  {done} of {count}", end=end, flush=True)
     return (images if readable.all() else images[readable]), readable
 
 

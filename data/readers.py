@@ -4,9 +4,12 @@ Each checks what it reads before it allocates memory for it, executes nothing, a
 with one line when a file is not what it should be.
 """
 
+import contextlib
 import json
 import math
+import os
 import struct
+import sys
 import zipfile
 import zlib
 
@@ -181,11 +184,12 @@ def read_tfds(folder, name):
             if count * math.prod(shape) > MAX_BYTES:
                 raise ValueError(f"{count} examples of {split} are too many")
             images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
-            for index, example in enumerate(examples):
-                picture = decode_picture(example["image"].bytes_list.value[0], grey=shape[2] == 1)
-                if picture.shape != shape:
-                    raise ValueError(f"an image of {split} has the shape {picture.shape}, not {shape}")
-                images[index], labels[index] = picture, example["label"].int64_list.value[0]
+            with quiet_decoders():
+                for index, example in enumerate(examples):
+                    picture = decode_picture(example["image"].bytes_list.value[0], grey=shape[2] == 1)
+                    if picture.shape != shape:
+                        raise ValueError(f"an image of {split} has the shape {picture.shape}, not {shape}")
+                    images[index], labels[index] = picture, example["label"].int64_list.value[0]
             splits.append(checked(images, labels, f"{folder} ({split})"))
     except UserError:
         raise
@@ -235,6 +239,28 @@ def _count_records(path):
             file.seek(position)
             count += 1
     return count
+
+
+@contextlib.contextmanager
+def quiet_decoders():
+    """Keeps OpenCV, and libpng behind it, from describing damaged pictures: that is the caller's to do.
+
+    libpng writes to the process's standard error itself, so for as long nothing else can be written there.
+    """
+    import cv2
+
+    log_level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        cv2.utils.logging.setLogLevel(log_level)
 
 
 def decode_picture(content, grey=False):

@@ -484,7 +484,8 @@ def test_unreadable_files_are_named_and_counted(folder, capfd):
     good = (folder / "020.png").read_bytes()
     bad = {
         0: b"",
-        1: b"nothing",
+        # A width that libpng finds too large.
+        1: good[:16] + bytes([99]) + good[17:],
         2: good[: len(good) // 2],
         3: good[:-1],
         4: b"\xff\xd8\xff",
@@ -500,7 +501,7 @@ def test_unreadable_files_are_named_and_counted(folder, capfd):
         assert "7 of 36" in output.out
         assert [f"{index:03}.png" in output.out for index in range(7)] == [True] * 5 + [False] * 2
         assert "2 more" in output.out
-        assert "imdecode" not in output.err
+        assert output.err == ""
 
 
 def test_names_that_are_no_text_can_be_reported(folder, capsys):
