@@ -547,13 +547,13 @@ def test_nan_stops_within_the_epoch_with_one_line(begun, monkeypatch, capsys):
     def spoil(model):
         model.d_optimizer.learning_rate = math.inf
 
-    at_step(monkeypatch, 65 + 39, spoil)
+    at_step(monkeypatch, 65 + 52, spoil)
     assert resume(begun) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     for part in [
         "d_loss",
-        "NaN or infinite in epoch 2, step 40, ",
+        "NaN or infinite in epoch 2, step 53, ",
         "ae 0.001, d inf, g 0.001",
         before[-1],
     ]:
