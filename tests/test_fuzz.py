@@ -425,6 +425,8 @@ def audit(event, arguments):
         return
     if event == "open":
         path, _, flags = arguments
+        if path == os.devnull:
+            return
         changes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     else:
         path, changes = arguments[0] if arguments else None, event in CHANGES
