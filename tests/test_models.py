@@ -13,7 +13,7 @@ from models import LABELLED_DECODERS, MODELS, load_model
 from models.adversarial_autoencoder import shifted
 from models.fused_optimizers import FusedAdam, FusedSGD
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
-from models.networks import ConvDecoder, ConvEncoder, DenseNetwork
+from models.networks import ConvDecoder, ConvEncoder, DenseNetwork, dropout
 from models.supervised_aae import SupervisedAAE
 from priors import PRIORS
 
@@ -153,6 +153,25 @@ def test_dropout_keeps_its_share_and_depends_on_the_seed():
     np.testing.assert_array_equal(kept, network(x, seed=[1, 2]))
     assert not np.array_equal(kept, network(x, seed=[1, 3]))
     np.testing.assert_allclose(network(x), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keep_prob", [0.9, 0.5, 0.999])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout_meets_its_probability(keep_prob, dtype):
+    """Also between two multiples of 1 / 256, which is as fine as one byte a unit is."""
+    seeds = np.stack([np.arange(600), np.full(600, 7)], axis=1)
+    ones = tf.ones([8, 1001], dtype)
+    kept = tf.map_fn(
+        lambda seed: tf.reduce_mean(tf.cast(dropout(ones, keep_prob, seed) != 0, tf.float32)),
+        tf.constant(seeds),
+        fn_output_signature=tf.float32,
+    )
+    # The spread is that of the units, and of which of the two multiples a call has.
+    spread = np.sqrt(keep_prob * (1 - keep_prob) / ones.shape.num_elements() + 1 / 512**2)
+    assert kept.numpy().mean() == pytest.approx(keep_prob, abs=4 * spread / np.sqrt(600))
+    scaled = np.float32(tf.cast(1 / keep_prob, dtype))
+    # A call with 0.999 may keep all.
+    assert set(np.unique(dropout(ones, keep_prob, seeds[0]))) in ({0, scaled}, {scaled})
 
 
 @pytest.mark.parametrize("prior", sorted(set(PRIORS) - {"truncated_gaussian"}))
