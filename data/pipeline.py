@@ -24,7 +24,7 @@ def training_batches(count, batch_size, seed, first_step=0, labelled=None):
         size = min(batch_size, len(labelled))
         positions = _shuffled(len(labelled), size, tf.constant([seed, 1]), first_step)
         batches["labelled"] = positions.map(lambda chosen: tf.gather(labelled, chosen))
-    return tf.data.Dataset.zip(batches).prefetch(tf.data.AUTOTUNE)
+    return _untuned(tf.data.Dataset.zip(batches).prefetch(4))
 
 
 def _shuffled(count, batch_size, key, first_step):
@@ -43,4 +43,14 @@ def _shuffled(count, batch_size, key, first_step):
 
 def evaluation_batches(images, labels, batch_size=1000):
     """All images once, in order: a `tf.data.Dataset` of (images, labels)."""
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(1)
+    return _untuned(tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(1))
+
+
+def _untuned(dataset):
+    """The data set without tf.data's tuner: there is nothing to tune, and who ends must wait for it.
+
+    It sleeps twice as long each time, up to a minute, and an iterator is freed only when it wakes up.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

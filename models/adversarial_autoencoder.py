@@ -393,26 +393,32 @@ class AdversarialAutoencoder(keras.Model):
         if self.train_function is None or force:
             # XLA would copy the held images with every program, so they are gathered outside of it.
             step = tf.function(self.train_step, jit_compile=True) if self.jit_compile else self.train_step
-            self.train_function = self._step_function(
-                lambda batch: step(self._gathered(batch)), self.train_trackers, self.steps_per_execution
-            )
+
+            @tf.function
+            def train_function(iterator):
+                for _ in tf.range(self.steps_per_execution):
+                    self.distribute_strategy.run(
+                        lambda batch: step(self._gathered(batch)), args=(next(iterator),)
+                    )
+                return {tracker.name: tracker.result() for tracker in self.train_trackers}
+
+            self.train_function = train_function
         return self.train_function
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
-            self.test_function = self._step_function(self.test_step, [self.mse_tracker], 1)
+
+            @tf.function
+            def test_function(iterator):
+                # Keras counts as many batches a call as in training, but here the last call may find fewer.
+                for _ in tf.range(self.steps_per_execution):
+                    batch = iterator.get_next_as_optional()
+                    if batch.has_value():
+                        self.distribute_strategy.run(self.test_step, args=(batch.get_value(),))
+                return {self.mse_tracker.name: self.mse_tracker.result()}
+
+            self.test_function = test_function
         return self.test_function
-
-    def _step_function(self, step, trackers, steps_per_execution):
-        """The one outer `tf.function`: runs `step` on the iterator's next batches, on every replica."""
-
-        @tf.function
-        def step_function(iterator):
-            for _ in tf.range(steps_per_execution):
-                self.distribute_strategy.run(step, args=(next(iterator),))
-            return {tracker.name: tracker.result() for tracker in trackers}
-
-        return step_function
 
     # Use after training: numpy in, numpy out.
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import ROOT
 from scipy import stats
 
-from data.pipeline import training_batches
+from data.pipeline import evaluation_batches, training_batches
 from models import LABELLED_DECODERS, MODELS, load_model
 from models.adversarial_autoencoder import shifted
 from models.fused_optimizers import FusedAdam, FusedSGD
@@ -596,7 +596,13 @@ def fit_small(make_model, batch):
         model.compile(**optimizers, **kwargs)
         model.hold(*batch)
         batches = training_batches(40, 8, 0, labelled=range(0, 40, 3))
-        history = model.fit(batches, steps_per_epoch=6, epochs=2, verbose=0, shuffle=False).history
+        # Five validation batches: two calls of three, the second one not full.
+        validation = evaluation_batches(*batch, batch_size=8)
+        history = model.fit(
+            batches, steps_per_epoch=6, epochs=2, verbose=0, shuffle=False, validation_data=validation
+        ).history
+        errors = (model.reconstruct(batch[0]) - batch[0] / np.float32(255)) ** 2
+        assert history["val_reconstruction_mse"][-1] == pytest.approx(errors.mean(), rel=1e-4)
         return values(model.trainable_variables), history
 
     return fit

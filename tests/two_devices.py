@@ -8,6 +8,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from data.pipeline import evaluation_batches
 from models.fused_optimizers import FusedAdam
 from models.supervised_aae import SupervisedAAE
 
@@ -29,8 +30,9 @@ def train(strategy):
         )
         model.compile(**{f"{phase}_optimizer": FusedAdam(1e-2, epsilon=1e-4) for phase in model.phases})
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
-    model.fit(batches, epochs=2, verbose=0)
-    return [np.array(variable) for variable in model.trainable_variables]
+    history = model.fit(batches, epochs=2, verbose=0, validation_data=evaluation_batches(images, labels, 24))
+    error = np.array(history.history["val_reconstruction_mse"])
+    return [error, *(np.array(variable) for variable in model.trainable_variables)]
 
 
 cpu = tf.config.list_physical_devices("CPU")[0]
