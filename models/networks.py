@@ -12,8 +12,8 @@ class Network(keras.layers.Layer):
 
     Biases start at zero. Dropout masks are a pure function of the seed passed to the call, so that a
     resumed run draws the same ones; without a seed the network is not in training: no dropout, and batch
-    norm takes its running averages. Under a mixed precision policy the hidden layers compute in the lower
-    one, the last layer in float32.
+    norm takes its running averages. Under a mixed precision policy the hidden layers, and the products that
+    give images, compute in the lower one; codes, logits and the images' activation in float32.
 
     Args:
         in_shape: shape of one input, e.g. (28, 28, 1).
@@ -81,7 +81,7 @@ class Network(keras.layers.Layer):
         return kind(
             *args,
             kernel_initializer=normal if self.init_std else keras.initializers.GlorotUniform(seed),
-            dtype="float32" if last else self.dtype_policy,
+            dtype="float32" if last and self.output_activation is None else self.dtype_policy,
             **kwargs,
         )
 
@@ -107,7 +107,8 @@ class Network(keras.layers.Layer):
             x = keras.activations.get(self.activation)(x)
             if seed is not None and self.keep_prob < 1:
                 x = dropout(x, self.keep_prob, tf.random.fold_in(seed, index))
-        x = keras.activations.get(self.output_activation)(self.stacked[-1](x))
+        x = tf.cast(self.stacked[-1](x), tf.float32)
+        x = keras.activations.get(self.output_activation)(x)
         if self.output_activation == "tanh":
             x = (x + 1) / 2
         return tf.reshape(x, [-1, *self.out_shape])
