@@ -42,8 +42,8 @@ class AdversarialAutoencoder(keras.Model):
         balance: whether D and G each wait while the other is far behind, see `may_train`.
         reconstruction: the autoencoder's cost, a name from `models.losses.RECONSTRUCTION_LOSSES`.
         init_std: standard deviation of the initial kernels, or 0 for Glorot-uniform ones.
-        precision: "float32", or "bfloat16" for the hidden layers' products; weights, outputs and losses
-            are float32 either way.
+        precision: "float32", or "bfloat16" for the products of the hidden layers and those that give images;
+            weights, outputs and losses are float32 either way.
         seed: int that initial weights and all draws of the training depend on.
     """
 

@@ -130,7 +130,7 @@ class Config:
     num_samples: int = _flag(5000, "Number of labelled images (semi_supervised).")
     precision: str = _flag(
         "float32",
-        "Of the products in the hidden layers; everything else is float32.",
+        "Of the products in the hidden layers and of those that give images; everything else is float32.",
         choices=["float32", "bfloat16"],
     )
     jit_compile: str = _flag(
