@@ -47,9 +47,9 @@ def evaluation_batches(images, labels, batch_size=1000):
 
 
 def _untuned(dataset):
-    """The data set without tf.data's tuner: there is nothing to tune, and who ends must wait for it.
+    """The data set without tf.data's tuner: there is nothing to tune, and the end of `fit` waits for it.
 
-    It sleeps twice as long each time, up to a minute, and an iterator is freed only when it wakes up.
+    It sleeps twice as long each time, up to a minute, and only then lets go of the iterator.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
