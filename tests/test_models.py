@@ -13,7 +13,7 @@ from models import LABELLED_DECODERS, MODELS, load_model
 from models.adversarial_autoencoder import shifted
 from models.fused_optimizers import FusedAdam, FusedSGD
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
-from models.networks import ConvDecoder, ConvEncoder, DenseNetwork, dropout
+from models.networks import ConvDecoder, ConvEncoder, Dense, DenseNetwork, dropout
 from models.supervised_aae import SupervisedAAE
 from priors import PRIORS
 
@@ -48,6 +48,37 @@ def test_network_is_two_relu_layers_and_an_output_layer():
     # Glorot-uniform kernels fill +- sqrt(6 / (fan_in + fan_out)).
     bound = np.sqrt(6 / (16 + 8))
     assert 0.8 * bound < np.abs(w1).max() <= bound
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+@pytest.mark.parametrize(("n_in", "n_out"), [(60, 50), (12, 1)])
+@pytest.mark.parametrize("graph", [False, True])
+def test_dense_layer_has_the_gradients_of_the_stock_one(dtype, tolerance, n_in, n_out, graph):
+    random = np.random.default_rng(0)
+    x, towards = (tf.constant(random.normal(size=(20, n)), tf.float32) for n in (n_in, n_out))
+    kernel = random.normal(size=(n_in, n_out)).astype(np.float32)
+
+    def results(kind, dtype):
+        layer = kind(n_out, activation=None, dtype=dtype)
+        layer.build((None, n_in))
+        layer.set_weights([kernel, kernel[0]])
+
+        def outputs_and_gradients(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                outputs = tf.cast(layer(x), tf.float32)
+                loss = tf.reduce_sum(outputs * towards)
+            return outputs, *tape.gradient(loss, [x, *layer.trainable_variables])
+
+        if graph:
+            # With a batch whose size is not known when the function is traced.
+            signature = [tf.TensorSpec([None, n_in], tf.float32)]
+            outputs_and_gradients = tf.function(outputs_and_gradients, input_signature=signature)
+        return outputs_and_gradients(x)
+
+    for ours, stock in zip(results(Dense, dtype), results(keras.layers.Dense, "float32"), strict=True):
+        assert ours.dtype == stock.dtype and ours.shape == stock.shape
+        np.testing.assert_allclose(ours, stock, rtol=0, atol=tolerance * np.abs(stock).max())
 
 
 def test_batch_norm_and_leaky_relu_come_between_the_layers():
