@@ -77,7 +77,8 @@ def test_dense_layer_has_the_gradients_of_the_stock_one(dtype, tolerance, n_in, 
         return outputs_and_gradients(x)
 
     for ours, stock in zip(results(Dense, dtype), results(keras.layers.Dense, "float32"), strict=True):
-        assert ours.dtype == stock.dtype and ours.shape == stock.shape
+        assert ours.dtype == stock.dtype
+        assert ours.shape == stock.shape
         np.testing.assert_allclose(ours, stock, rtol=0, atol=tolerance * np.abs(stock).max())
 
 
