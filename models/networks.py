@@ -190,7 +190,7 @@ class Dense(keras.layers.Dense):
 def affine(x, kernel, bias):
     """Inputs (B, n_in) times a kernel (n_in, n_out) plus a bias (n_out,): (B, n_out).
 
-    The gradients are the usual ones, by operations of which the benchmark shows that they are faster.
+    The gradients are the usual ones; only the operations that compute them were chosen for their speed.
     """
 
     def gradients(of_y):
