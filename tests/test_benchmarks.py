@@ -63,7 +63,8 @@ def traced_flops(graph, padding=False):
     """Operations of the products in a FuncGraph, and in the functions in it, that are executed.
 
     Tracing also leaves nodes that nothing depends on, which TensorFlow prunes. With `padding`, products
-    with a padding's zeros count too.
+    with a padding's zeros count too. Sums over the batch, which bias gradients are, do not, although they
+    are written as products with a row of ones.
     """
     flops, seen = 0, set()
     waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
@@ -73,8 +74,9 @@ def traced_flops(graph, padding=False):
             continue
         seen.add(op.name)
         waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-        if op.type == "MatMul":
-            summed = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
+        if op.type in ("MatMul", "BatchMatMulV2") and op.outputs[0].shape[-2] > 1:
+            transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+            summed = op.inputs[0].shape[-2 if transposed else -1]
             flops += 2 * summed * op.outputs[0].shape.num_elements()
         elif "Conv" in op.type:
             flops += convolution_flops(op, padding)

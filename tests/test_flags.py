@@ -308,7 +308,8 @@ def test_every_flag_file_of_the_project(path):
     config = main.read_config(["main.py", f"--flagfile={path}"])
     assert config != Config()
     source = path.stem.split("_")[0]
-    assert config.recipe == ("paper" if source == "paper" else "seed")
+    recipes = {"paper": "paper", "best_semi_supervised": "short"}
+    assert config.recipe == recipes.get(source, recipes.get(path.stem, "seed"))
     assert config.n_hidden == {"seed": 3000, "paper": 1000, "freiburg": 1000, "best": 1000}[source]
     if source == "freiburg":
         assert (config.model == "conditional") == path.stem.endswith("_y")
