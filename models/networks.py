@@ -180,7 +180,7 @@ class ConvDecoder(Network):
 
 
 class Dense(keras.layers.Dense):
-    """`keras.layers.Dense` for inputs (B, n_in), with gradients that a CPU computes faster."""
+    """`keras.layers.Dense` with a bias and no activation, whose gradients a CPU computes faster."""
 
     def call(self, inputs):
         return affine(inputs, tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias))
