@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 
+from benchmarks import report
 from benchmarks.cases import CASES
 from benchmarks.operations import step_flops
 from benchmarks.worker import Worker
@@ -51,8 +52,9 @@ def _step_seconds(worker, case, data):
     """Seconds of a bare step: the median of a few blocks."""
     worker.ask("build", case, data)
     worker.answer()
-    steps = max(1, round(BLOCK_SECONDS / worker.run(1)["seconds"]))
-    return statistics.median(worker.run(steps)["seconds"] / steps for _ in range(REPEATS))
+    batch = case.config().batch_size
+    steps = max(1, round(BLOCK_SECONDS * report.rate([worker.run(1)]) / batch))
+    return statistics.median(batch / report.rate([worker.run(steps)]) for _ in range(REPEATS))
 
 
 def _epoch_seconds(worker, case, data, count):

@@ -12,9 +12,12 @@ from models.adversarial_autoencoder import AdversarialAutoencoder
 from utils import callbacks, training
 from utils.run import Run
 
+# A call of the train function takes as many steps as in `fit`, but no more than these: blocks stay short.
+STEPS_PER_CALL = 5
+
 
 class BareStep:
-    """The compiled train function, called in a loop on an iterator of batches made beforehand.
+    """The compiled train function as `fit` calls it, in a loop on an iterator of batches made beforehand.
 
     Args:
         stock: train with the optimizers of Keras in all phases.
@@ -25,23 +28,29 @@ class BareStep:
         config = case.config(precision)
         self.batch_size = config.batch_size
         model = training.build_model(config, data)
+        optimizers = {name: getattr(model, name) for name in model.get_compile_config()}
         if stock:
-            optimizer = {"adam": StockAdam, "sgd": keras.optimizers.SGD}[config.optimizer]
-            settings = {name: getattr(model, name).get_config() for name in model.get_compile_config()}
-            model.compile(**{name: optimizer.from_config(given) for name, given in settings.items()})
+            kind = {"adam": StockAdam, "sgd": keras.optimizers.SGD}[config.optimizer]
+            optimizers = {name: kind.from_config(own.get_config()) for name, own in optimizers.items()}
+        in_fit = training.steps_per_call(len(data.train_images) // config.batch_size)
+        self.steps_per_call = min(in_fit, STEPS_PER_CALL)
+        model.compile(steps_per_execution=self.steps_per_call, **optimizers)
         for phase, rate in config.learning_rates(0).items():
             getattr(model, f"{phase}_optimizer").learning_rate = rate
-        self.train = model.make_train_function()
+        self.model, self.train = model, model.make_train_function()
         batches = premade_batches(config, data)
         self.iterator = iter(tf.data.Dataset.from_tensor_slices(batches).repeat())
         self.run(WARM_UP_STEPS)
 
     def run(self, steps):
+        """At least so many steps, in whole calls."""
+        calls = -(-steps // self.steps_per_call)
         start = time.perf_counter()
-        for _ in range(steps):
+        for _ in range(calls):
             logs = self.train(self.iterator)
         float(logs["reconstruction_loss"])  # waits for the last step
-        return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
+        images = calls * self.steps_per_call * self.batch_size
+        return {"seconds": time.perf_counter() - start, "images": images}
 
 
 class StockAdam(keras.optimizers.Adam):

@@ -232,9 +232,9 @@ def run_rounds(workers, case, n_rounds):
     Returns:
         One dict per round: the blocks that each contender ran, dicts with `seconds` and `images`.
     """
-    block = 0.05 if case.tiny else BLOCK_SECONDS
+    block, batch = 0.05 if case.tiny else BLOCK_SECONDS, case.config().batch_size
     steps = {
-        name: max(1, round(block / (worker.run(2)["seconds"] / 2)))
+        name: max(1, round(block * report.rate([worker.run(2)]) / batch))
         for name, worker in workers.items()
         if not CONTENDERS[name].whole_epochs
     }

@@ -13,6 +13,7 @@ from benchmarks import report
 from benchmarks.cases import CASES, premade_batches, random_images
 from benchmarks.limit import add_scaled
 from benchmarks.operations import Layer, networks, optimizer_bytes, step_flops
+from benchmarks.tensorflow_steps import BareStep
 from benchmarks.train_step import main
 from utils.training import build_model
 
@@ -238,6 +239,20 @@ def test_pytorch_computes_no_gradient_that_nobody_needs(case, graph, torch_step)
     by_operation = counter.get_flop_counts()["Global"]
     products = sum(n for operation, n in by_operation.items() if "bmm" not in str(operation))  # the prior
     assert products == traced_flops(graph, padding=True)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"),
+    [
+        pytest.param(32, 10, id="two calls of five"),
+        pytest.param(9, 7, id="fit takes single steps, since an epoch has 61"),
+    ],
+)
+def test_bare_step_counts_the_images_of_whole_calls(batch_size, steps, tmp_path):
+    bare = BareStep(SHRUNK["h1000"].with_flags(batch_size=batch_size), IMAGES, tmp_path)
+    before = int(bare.model.step)
+    assert bare.run(7)["images"] == steps * batch_size
+    assert int(bare.model.step) - before == steps
 
 
 def test_ratios_are_medians_of_pairs():
