@@ -56,9 +56,10 @@ def start_tensorflow():
     """Imports TensorFlow without the notices that it writes to the terminal before any log level holds.
 
     They go past Python's sys.stderr, so the file descriptor is redirected; errors of the import are
-    Python exceptions and still show.
+    Python exceptions and still show. On a GPU, TensorFlow will take memory as it needs it, not all at once.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     sys.stderr.flush()
     terminal = os.dup(2)
     with open(os.devnull, "w") as nowhere:

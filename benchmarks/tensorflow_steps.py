@@ -32,7 +32,7 @@ class BareStep:
         if stock:
             kind = {"adam": StockAdam, "sgd": keras.optimizers.SGD}[config.optimizer]
             optimizers = {name: kind.from_config(own.get_config()) for name, own in optimizers.items()}
-        in_fit = training.steps_per_call(len(data.train_images) // config.batch_size)
+        in_fit = training.steps_per_call(config, len(data.train_images) // config.batch_size)
         self.steps_per_call = min(in_fit, STEPS_PER_CALL)
         model.compile(steps_per_execution=self.steps_per_call, **optimizers)
         for phase, rate in config.learning_rates(0).items():

@@ -231,6 +231,13 @@ def test_diverging_training_stops_with_one_line(tmp_path, capsys):
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+@pytest.mark.parametrize(("given", "taken"), [(None, "true"), ("false", "false")])
+def test_gpu_memory_is_taken_as_needed_unless_the_user_says_otherwise(monkeypatch, given, taken):
+    monkeypatch.setattr(os, "environ", {} if given is None else {"TF_FORCE_GPU_ALLOW_GROWTH": given})
+    main.start_tensorflow()
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == taken
+
+
 def test_substitute_is_announced_everywhere(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("data.loading._reachable", lambda host: False)
     (tmp_path / "empty").mkdir()

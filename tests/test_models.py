@@ -9,6 +9,7 @@ from conftest import ROOT
 from scipy import stats
 
 from data.pipeline import evaluation_batches, training_batches
+from main import read_config
 from models import LABELLED_DECODERS, MODELS, load_model
 from models.adversarial_autoencoder import shifted
 from models.fused_optimizers import FusedAdam, FusedSGD
@@ -16,6 +17,7 @@ from models.losses import discriminator_loss, generator_loss, mean_squared_error
 from models.networks import ConvDecoder, ConvEncoder, Dense, DenseNetwork, dropout
 from models.supervised_aae import SupervisedAAE
 from priors import PRIORS
+from utils.training import steps_per_call, uses_xla
 
 
 def values(variables):
@@ -653,6 +655,19 @@ def test_xla_trains_alike(fit_small):
     history, other_history = fit_small()[1], fit_small(jit_compile=True)[1]
     for name in ("reconstruction_loss", "d_z_loss", "d_y_loss", "g_loss", "label_loss"):
         np.testing.assert_allclose(other_history[name], history[name], rtol=0.1, err_msg=name)
+
+
+def test_how_the_step_is_compiled_and_called_depends_on_the_device(monkeypatch):
+    config = read_config(["main.py", "--model=supervised"])
+    interrupted = read_config(["main.py", "--model=supervised", "--checkpoint_every=10 minutes"])
+    for gpus, xla, steps in ((0, False, 39), (1, True, 429), (2, False, 429)):
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind, count=gpus: ["GPU"] * count)
+        assert uses_xla(config) == xla
+        assert steps_per_call(config, 429) == steps
+        # Checkpoints come between two calls, and an epoch is finished that began elsewhere.
+        assert steps_per_call(interrupted, 429) == 39
+        assert steps_per_call(config, 429, done=33) == 33
+    assert uses_xla(read_config(["main.py", "--model=supervised", "--jit_compile=on"]))
 
 
 def test_config_knows_which_decoders_see_labels(make_model):

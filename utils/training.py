@@ -1,5 +1,6 @@
 """Trains a model on a prepared run, measures it, and draws its pictures."""
 
+import math
 import re
 import sys
 import time
@@ -60,7 +61,7 @@ def _train_and_evaluate(run):
         raise UserError(f"{begin.name} is not a checkpoint of this run, but of one with other flags or data.")
     model.compile(
         jit_compile=uses_xla(config),
-        steps_per_execution=steps_per_call(steps),
+        steps_per_execution=steps_per_call(config, steps, begin.step),
         **{f"{phase}_optimizer": getattr(model, f"{phase}_optimizer") for phase in model.phases},
     )
     model.hold(data.train_images, data.train_labels)
@@ -176,9 +177,20 @@ def uses_xla(config):
     return config.jit_compile == "on"
 
 
-def steps_per_call(steps):
-    """The largest number of train steps up to 50 that divides an epoch, so that every epoch is whole."""
-    return max(count for count in range(1, 51) if steps % count == 0)
+def steps_per_call(config, steps, done=0):
+    """How many train steps a call of the train function takes, so that calls end where the epoch does.
+
+    On a GPU, where steps are so short that calls show, as many as possible, unless checkpoints within the
+    epoch are asked for; otherwise up to 50.
+
+    Args:
+        steps: of an epoch.
+        done: steps of the first epoch that another process has taken.
+    """
+    shared = math.gcd(steps, done)
+    if tf.config.list_physical_devices("GPU") and not config.checkpoint_every:
+        return shared
+    return max(count for count in range(1, 51) if shared % count == 0)
 
 
 def axes_limit(model):
