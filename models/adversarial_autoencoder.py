@@ -392,14 +392,19 @@ class AdversarialAutoencoder(keras.Model):
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             # XLA would copy the held images with every program, so they are gathered outside of it.
-            step = tf.function(self.train_step, jit_compile=True) if self.jit_compile else self.train_step
+            step = self.train_step
+            if self.jit_compile:
+                step = tf.function(step, jit_compile=True, autograph=False)
+
+            # AutoGraph would spend seconds on a step, which has no control flow that depends on tensors.
+            @tf.autograph.experimental.do_not_convert
+            def gather_and_step(batch):
+                step(self._gathered(batch))
 
             @tf.function
             def train_function(iterator):
                 for _ in tf.range(self.steps_per_execution):
-                    self.distribute_strategy.run(
-                        lambda batch: step(self._gathered(batch)), args=(next(iterator),)
-                    )
+                    self.distribute_strategy.run(gather_and_step, args=(next(iterator),))
                 return {tracker.name: tracker.result() for tracker in self.train_trackers}
 
             self.train_function = train_function
@@ -407,6 +412,7 @@ class AdversarialAutoencoder(keras.Model):
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
+            step = tf.autograph.experimental.do_not_convert(self.test_step)
 
             @tf.function
             def test_function(iterator):
@@ -414,7 +420,7 @@ class AdversarialAutoencoder(keras.Model):
                 for _ in tf.range(self.steps_per_execution):
                     batch = iterator.get_next_as_optional()
                     if batch.has_value():
-                        self.distribute_strategy.run(self.test_step, args=(batch.get_value(),))
+                        self.distribute_strategy.run(step, args=(batch.get_value(),))
                 return {self.mse_tracker.name: self.mse_tracker.result()}
 
             self.test_function = test_function
