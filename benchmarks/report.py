@@ -84,6 +84,11 @@ def rate(blocks):
     return sum(block["images"] for block in blocks) / sum(block["seconds"] for block in blocks)
 
 
+def steps_in(seconds, block, batch_size):
+    """How many steps, at least one, take so long, by a block that was measured."""
+    return max(1, round(seconds * rate([block]) / batch_size))
+
+
 def median_rate(rounds, name):
     """The median over the rounds in which the contender ran."""
     return statistics.median(rate(row[name]) for row in rounds if name in row)

@@ -52,9 +52,9 @@ def _step_seconds(worker, case, data):
     """Seconds of a bare step: the median of a few blocks."""
     worker.ask("build", case, data)
     worker.answer()
-    batch = case.config().batch_size
-    steps = max(1, round(BLOCK_SECONDS * report.rate([worker.run(1)]) / batch))
-    return statistics.median(batch / report.rate([worker.run(steps)]) for _ in range(REPEATS))
+    batch_size = case.config().batch_size
+    steps = report.steps_in(BLOCK_SECONDS, worker.run(1), batch_size)
+    return statistics.median(batch_size / report.rate([worker.run(steps)]) for _ in range(REPEATS))
 
 
 def _epoch_seconds(worker, case, data, count):

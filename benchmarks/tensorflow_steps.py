@@ -1,6 +1,7 @@
 """The project's own train step, in the variants that are compared."""
 
 import itertools
+import math
 import time
 from unittest import mock
 
@@ -27,29 +28,28 @@ class BareStep:
     def __init__(self, case, data, directory, stock=False, precision="float32"):
         config = case.config(precision)
         self.batch_size = config.batch_size
-        model = training.build_model(config, data)
-        optimizers = {name: getattr(model, name) for name in model.get_compile_config()}
+        self.model = training.build_model(config, data)
+        optimizers = {name: getattr(self.model, name) for name in self.model.get_compile_config()}
         if stock:
             kind = {"adam": StockAdam, "sgd": keras.optimizers.SGD}[config.optimizer]
             optimizers = {name: kind.from_config(own.get_config()) for name, own in optimizers.items()}
         in_fit = training.steps_per_call(config, len(data.train_images) // config.batch_size)
-        self.steps_per_call = min(in_fit, STEPS_PER_CALL)
-        model.compile(steps_per_execution=self.steps_per_call, **optimizers)
+        self.model.compile(steps_per_execution=min(in_fit, STEPS_PER_CALL), **optimizers)
         for phase, rate in config.learning_rates(0).items():
-            getattr(model, f"{phase}_optimizer").learning_rate = rate
-        self.model, self.train = model, model.make_train_function()
+            getattr(self.model, f"{phase}_optimizer").learning_rate = rate
+        self.train = self.model.make_train_function()
         batches = premade_batches(config, data)
         self.iterator = iter(tf.data.Dataset.from_tensor_slices(batches).repeat())
         self.run(WARM_UP_STEPS)
 
     def run(self, steps):
         """At least so many steps, in whole calls."""
-        calls = -(-steps // self.steps_per_call)
+        calls = math.ceil(steps / self.model.steps_per_execution)
         start = time.perf_counter()
         for _ in range(calls):
             logs = self.train(self.iterator)
         float(logs["reconstruction_loss"])  # waits for the last step
-        images = calls * self.steps_per_call * self.batch_size
+        images = calls * self.model.steps_per_execution * self.batch_size
         return {"seconds": time.perf_counter() - start, "images": images}
 
 

@@ -232,9 +232,9 @@ def run_rounds(workers, case, n_rounds):
     Returns:
         One dict per round: the blocks that each contender ran, dicts with `seconds` and `images`.
     """
-    block, batch = 0.05 if case.tiny else BLOCK_SECONDS, case.config().batch_size
+    seconds, batch_size = 0.05 if case.tiny else BLOCK_SECONDS, case.config().batch_size
     steps = {
-        name: max(1, round(block * report.rate([worker.run(2)]) / batch))
+        name: report.steps_in(seconds, worker.run(2), batch_size)
         for name, worker in workers.items()
         if not CONTENDERS[name].whole_epochs
     }
