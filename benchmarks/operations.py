@@ -58,7 +58,7 @@ def networks(config, image_shape, n_classes):
         "unsupervised": [config.n_z],
         "supervised": [config.n_z + n_classes],
         "conditional": [config.n_z + n_classes],
-        "semi_supervised": [config.n_z, n_classes],
+        "semi_supervised": [config.n_z + n_classes] if config.joint_discriminator else [config.n_z, n_classes],
     }[config.model]
     autoencoder = conv_autoencoder if config.network == "conv" else dense_autoencoder
     return (
@@ -130,8 +130,8 @@ def step_flops(config, image_shape, n_classes):
     """Operations of the matrix products and convolutions of one train step, by phase.
 
     Only what the updates need: images and labels are inputs that nobody trains and have no gradient, G
-    needs no weight gradients of D, D and G share a pass through the encoder, and the cross entropy
-    needs the labels' part of the code alone. What is no product of weights (noise, dropout, batch norm,
+    needs no weight gradients of D, D and G share a pass through the encoder, the cross entropy needs the
+    labels' part of the code alone, and the cycle no weight gradients of the encoder. What is no product of weights (noise, dropout, batch norm,
     activations, losses) is not counted.
     """
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
@@ -153,13 +153,23 @@ def step_flops(config, image_shape, n_classes):
         labelled = min(batch, config.num_samples)
         classifier = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=n_classes)]
         flops["ce"] = forward(classifier, labelled) + gradients(classifier, labelled)
+        if config.cycle_rate:
+            styles = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=config.n_z)]
+            flops["cycle"] = (
+                forward(styles, batch // 2)
+                + forward(decoder, batch)
+                + gradients(decoder, batch)
+                + forward(classifier, batch)
+                + input_gradients(classifier, batch, encoder[0].n_in)
+            )
     return flops
 
 
 def optimizer_bytes(config, image_shape, n_classes):
     """Bytes that the optimizers of all phases read and write in one step."""
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
-    # The autoencoder, G and the cross entropy each update the encoder.
-    encoders = 3 if config.model == "semi_supervised" else 2
-    layers = [*encoders * encoder, *decoder, *itertools.chain.from_iterable(discriminators)]
+    # The autoencoder, G and the cross entropy each update the encoder, the autoencoder and the cycle the decoder.
+    semi_supervised = config.model == "semi_supervised"
+    encoders, decoders = (3, 1 + (config.cycle_rate > 0)) if semi_supervised else (2, 1)
+    layers = [*encoders * encoder, *decoders * decoder, *itertools.chain.from_iterable(discriminators)]
     return OPTIMIZER_BYTES[config.optimizer] * sum(layer.weights for layer in layers)

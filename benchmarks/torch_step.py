@@ -179,7 +179,7 @@ class TorchStep:
         if self.config.balance:
             self.last_losses = d_loss.item() / 2, g_loss.item()
             logged += [torch.tensor(float(not trained)) for trained in (d_may_train, g_may_train)]
-        self.metrics += torch.stack([*logged, *self.last_phase(*labelled)])
+        self.metrics += torch.stack([*logged, *self.last_phase(clean, *labelled)])
 
     def may_train(self):
         """Whether D, and whether G, is updated: as `AdversarialAutoencoder.may_train`.
@@ -191,8 +191,8 @@ class TorchStep:
         d_loss, g_loss = self.last_losses
         return g_loss < 0.95 or d_loss > 0.45, d_loss < 0.95 or g_loss > 0.45
 
-    def last_phase(self):
-        """What comes after G; returns what it logs."""
+    def last_phase(self, clean):
+        """What comes after G, with the clean images as `inputs` returns them; returns what it logs."""
         return ()
 
     def update(self, phase, loss):
@@ -235,11 +235,12 @@ class SupervisedStep(TorchStep):
 class SemiSupervisedStep(TorchStep):
     """Of models/semi_supervised_aae.py."""
 
-    parts = (*TorchStep.parts, "label_loss")
+    parts = (*TorchStep.parts, "label_loss", "cycle_loss")
 
     @property
     def phases(self):
-        return {**super().phases, "ce": [self.encoder]}
+        cycle = {"cycle": [self.decoder]} if self.config.cycle_rate else {}
+        return {**super().phases, "ce": [self.encoder], **cycle}
 
     def split(self, codes):
         return codes.split([self.config.n_z, self.n_classes], 1)
@@ -254,20 +255,46 @@ class SemiSupervisedStep(TorchStep):
     def real_samples(self, labels):
         style = PRIORS[self.config.prior](len(labels), self.config.n_z)
         one_hot = functional.one_hot(torch.randint(self.n_classes, labels.shape), self.n_classes)
-        return [self.blurred(style), one_hot.to(style.dtype)]
+        return self.judged(style, one_hot.to(style.dtype))
 
     def fake_samples(self, noised, labels):
-        style, label = self.style_and_label(self.encode(noised))
-        return [self.blurred(style), label]
+        return self.judged(*self.style_and_label(self.encode(noised)))
+
+    def judged(self, style, label):
+        parts = [self.blurred(style), label]
+        return [torch.cat(parts, 1)] if self.config.joint_discriminator else parts
 
     def label_loss(self, images, labels):
         _, logits = self.split(self.encode(self.inputs(images)[1]))
         return functional.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
 
-    def last_phase(self, images, labels):
+    def cycle_loss(self, clean):
+        with torch.no_grad():
+            encoded, _ = self.split(self.encode(clean[: len(clean) // 2]))
+        drawn, labels = self.cycle_draws(len(clean) - len(encoded), len(clean))
+        rows = functional.one_hot(labels, self.n_classes).to(drawn.dtype)
+        decoded = self.decode(torch.cat([torch.cat([encoded, drawn]), rows], 1))
+        if self.config.noised:
+            decoded = decoded + self.config.noise_std * torch.randn_like(decoded)
+        _, logits = self.split(self.encode(decoded))
+        return functional.cross_entropy(logits, labels), (logits.argmax(1) == labels).float().mean()
+
+    def cycle_draws(self, n_styles, n_labels):
+        """Styles of the prior and labels."""
+        return PRIORS[self.config.prior](n_styles, self.config.n_z), torch.randint(self.n_classes, (n_labels,))
+
+    def last_phase(self, clean, images, labels):
         loss, accuracy = self.label_loss(images, labels)
         self.update("ce", loss)
-        return loss.detach(), accuracy
+        logged = [loss.detach(), accuracy]
+        if self.config.cycle_rate:
+            # The cycle passes through the encoder's weights and needs no gradient of them.
+            self.encoder.requires_grad_(False)
+            loss, accuracy = self.cycle_loss(clean)
+            self.update("cycle", loss)
+            self.encoder.requires_grad_(True)
+            logged += [loss.detach(), accuracy]
+        return logged
 
 
 class ConditionalStep(TorchStep):

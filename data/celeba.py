@@ -78,7 +78,7 @@ def _load_files(place, image_folder, attribute_path, partition_path, image_size)
 
     path = place / f"aae_celeb_a_{image_size}.npz"
     key = cache_key(image_size, files, *contents)
-    return cached(path, key, image_size, decode).image_data("celeb_a", str(place))
+    return cached(path, key, image_size, decode).image_data("celeb_a", str(place), place)
 
 
 def _require_known(names, known, problem):
@@ -170,7 +170,7 @@ def _load_tfds(place, image_size):
     key = cache_key(image_size, [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths])
     path = place / f"aae_celeb_a_{image_size}.npz"
     decoded = cached(path, key, image_size, lambda: _decode_tfds(place, image_size))
-    return decoded.image_data("celeb_a", f"TFDS folder {place}")
+    return decoded.image_data("celeb_a", f"TFDS folder {place}", place)
 
 
 def _decode_tfds(place, image_size):

@@ -50,8 +50,10 @@ class DecodedImages:
         if not fits or np.any(self.labels >= n_values) or np.any(np.diff(self.splits.astype(int)) < 0):
             raise ValueError("its arrays do not fit together")
 
-    def image_data(self, name, source):
+    def image_data(self, name, source, folder):
         """The `ImageData`, whose splits are views of these arrays; names the unreadable images.
+
+        Args: as of `ImageData`.
 
         Raises:
             UserError: if a split is empty.
@@ -72,7 +74,9 @@ class DecodedImages:
         arrays = (array for pair in zip(images, labels, strict=True) for array in pair)
         label_names = tuple(self.label_names.tolist())
         n_classes = max(len(label_names), 1)
-        return ImageData(name, source, *arrays, n_classes=n_classes, label_names=label_names)
+        return ImageData(
+            name, source, *arrays, n_classes=n_classes, label_names=label_names, folder=str(folder)
+        )
 
 
 def cached(path, key, image_size, decode):

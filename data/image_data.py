@@ -19,6 +19,7 @@ class ImageData:
             n_classes - 1; or uint8 (N, n_classes), attributes of which each image has any number, in {0, 1}.
         n_classes: number of classes or attributes K.
         label_names: names of the K classes or attributes; () where they are just numbers.
+        folder: where the files lie; "" where there are none.
         note: what a reader of the pictures must know, e.g. that this is a substitute; often empty.
     """
 
@@ -33,6 +34,7 @@ class ImageData:
     n_classes: int = 10
     note: str = ""
     label_names: tuple = ()
+    folder: str = ""
 
     @classmethod
     def from_official_split(cls, name, source, train, test, **kwargs):

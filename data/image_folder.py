@@ -53,7 +53,8 @@ def load_folder(folders, image_size):
         return DecodedImages(images[order], kept[order], splits[order], *texts)
 
     path = folder / f"aae_folder_{image_size}.npz"
-    return cached(path, cache_key(image_size, files), image_size, decode).image_data("folder", str(folder))
+    decoded = cached(path, cache_key(image_size, files), image_size, decode)
+    return decoded.image_data("folder", str(folder), folder)
 
 
 def folder_classes(names):

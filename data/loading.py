@@ -100,7 +100,7 @@ def _load_official(name, folders, find):
         splits = find(folder) or _find_tfds(name, folder)
         if splits:
             source, train, test = splits
-            return ImageData.from_official_split(name, source, train, test)
+            return ImageData.from_official_split(name, source, train, test, folder=str(folder))
     host = DOWNLOAD_HOSTS[name]
     if not _reachable(host):
         raise DataNotFound(
@@ -108,7 +108,7 @@ def _load_official(name, folders, find):
             f"it: pass --data_dir with its files, or --data digits."
         )
     source, train, test = _download(name, folders[0])
-    return ImageData.from_official_split(name, source, train, test)
+    return ImageData.from_official_split(name, source, train, test, folder=str(folders[0]))
 
 
 def _find_mnist(folder):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.augmentation import shifted, to_unit_interval
 from models.fused_optimizers import FusedAdam
 from models.losses import RECONSTRUCTION_LOSSES, discriminator_loss, generator_loss
 from models.networks import NETWORKS, DenseNetwork
@@ -354,7 +355,10 @@ class AdversarialAutoencoder(keras.Model):
             images = shifted(images, self.shift, tf.random.fold_in(seed, 1))
         if self.noise_std == 0:
             return images, images
-        return images, images + tf.random.stateless_normal(tf.shape(images), seed, stddev=self.noise_std)
+        return images, images + self._pixel_noise(tf.shape(images), seed)
+
+    def _pixel_noise(self, shape, seed):
+        return tf.random.stateless_normal(shape, seed, stddev=self.noise_std)
 
     def test_step(self, data):
         """Adds a batch to the reconstruction error: no noise, no dropout."""
@@ -597,25 +601,3 @@ class AdversarialAutoencoder(keras.Model):
 
     def compile_from_config(self, config):
         self.compile(**{name: keras.optimizers.deserialize(o) for name, o in config.items()})
-
-
-def to_unit_interval(images):
-    """uint8 pixels as float32 in [0, 1]; float32 as it is."""
-    images = tf.convert_to_tensor(images)
-    if images.dtype == tf.uint8:
-        return tf.cast(images, tf.float32) / 255.0
-    return tf.cast(images, tf.float32)
-
-
-def shifted(images, limit, seed):
-    """Moves each image by whole pixels, from -limit to limit in both directions; zeros move in.
-
-    Args:
-        images: float32 (B, H, W, C).
-        seed: integer tensor (2,) that the distances depend on.
-    """
-    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    padded = tf.pad(images, [[0, 0], [limit, limit], [limit, limit], [0, 0]])
-    top, left = tf.unstack(tf.random.stateless_uniform([2, count], seed, 0, 2 * limit + 1, tf.int32))
-    rows = tf.gather(padded, top[:, None] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, left[:, None] + tf.range(width), axis=2, batch_dims=1)

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from models.adversarial_autoencoder import AdversarialAutoencoder
+from models.augmentation import to_unit_interval
 from models.losses import label_loss
 
 
@@ -11,13 +12,29 @@ from models.losses import label_loss
 class SemiSupervisedAAE(AdversarialAutoencoder):
     """The code is a style and a label; few labelled images teach the label (paper, sections 2.3 and 5).
 
-    The encoder's output is [style (n_z), label logits (K)]. One label head serves all: its softmax goes
-    to the decoder beside the style, and to D_y, which holds it against one-hot labels drawn uniformly;
-    D_z holds the style against the prior. After G, the cross entropy on a labelled batch trains the
-    encoder. (In the first seed, the cross entropy trained a second head that nothing else used.)
+    The encoder's output is [style (n_z), label logits (K)]. One label head serves all: its softmax goes to
+    the decoder beside the style, and to the discriminators. After G, the cross entropy on a labelled batch
+    trains the encoder. (In the first seed, the cross entropy trained a second head that nothing else used.)
+
+    The paper holds style and label each against its own prior. That leaves the style free to carry the
+    digit as well, and then the decoder ignores the label. Two things prevent it: one discriminator of the
+    pair makes style and label independent, and the cycle tells the decoder that the encoder must read a
+    label in what is decoded from it.
+
+    Args:
+        joint_discriminator: whether one D holds (style, label) against p(z) p(y); otherwise D_z holds the
+            style against p(z), and D_y the label against p(y).
+        cycle: whether there is a phase that trains the decoder by what the encoder reads in its images.
+        **kwargs: those of `AdversarialAutoencoder`.
     """
 
     decodes_labels = True
+
+    # These defaults are the model's of files that do not say.
+    def __init__(self, *args, joint_discriminator=False, cycle=False, **kwargs):
+        self.joint_discriminator = joint_discriminator
+        self.cycle = cycle
+        super().__init__(*args, **kwargs)
 
     @property
     def code_size(self):
@@ -25,15 +42,19 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     @property
     def discriminator_shapes(self):
+        if self.joint_discriminator:
+            return {"discriminator": (self.n_z + self.n_classes,)}
         return {"discriminator_z": (self.n_z,), "discriminator_y": (self.n_classes,)}
 
     @property
     def phases(self):
-        return {**super().phases, "ce": self.encoder.trainable_variables}
+        cycle = {"cycle": self.decoder.trainable_variables} if self.cycle else {}
+        return {**super().phases, "ce": self.encoder.trainable_variables, **cycle}
 
     @property
     def logged(self):
-        return [*super().logged, "label_loss", "labelled_accuracy"]
+        cycle = ["cycle_loss", "cycle_accuracy"] if self.cycle else []
+        return [*super().logged, "label_loss", "labelled_accuracy", *cycle]
 
     def decoder_input(self, codes, labels):
         style, logits = self.split(codes)
@@ -48,22 +69,49 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         code_seed, label_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
         style = self.prior.sample(count, code_seed)
         one_hot = self.label_rows(self.prior.sample_labels(count, label_seed))
-        return self.blurred(style, blur_seed), one_hot
+        return self._judged(self.blurred(style, blur_seed), one_hot)
 
     def fake_samples(self, codes, labels, seed):
         style, logits = self.split(codes)
-        return self.blurred(style, seed), tf.nn.softmax(logits)
+        return self._judged(self.blurred(style, seed), tf.nn.softmax(logits))
+
+    def _judged(self, style, label):
+        """What each discriminator sees of a style (B, n_z) and a label (B, K)."""
+        return (tf.concat([style, label], axis=1),) if self.joint_discriminator else (style, label)
 
     def last_phase(self, data, seeds):
-        """Cross entropy: data holds labelled images (L, H, W, C) and their labels (L,) at the end."""
-        labels = data[3]
-        _, noised = self.clean_and_noised(data[2], next(seeds))
+        """Cross entropy and cycle; data holds labelled images (L, H, W, C) and labels (L,) at the end."""
+        images, _, labelled_images, labels = data
+        logged = self._cross_entropy_phase(labelled_images, labels, next(seeds), next(seeds))
+        return logged | (self._cycle_phase(images, next(seeds)) if self.cycle else {})
+
+    def _cross_entropy_phase(self, images, labels, noise_seed, dropout_seed):
+        """The encoder learns the labels of the labelled images."""
+        _, noised = self.clean_and_noised(images, noise_seed)
         with tf.GradientTape() as tape:
-            _, logits = self.split(self.encoder(noised, seed=next(seeds)))
+            _, logits = self.split(self.encoder(noised, seed=dropout_seed))
             loss = label_loss(labels, logits)
         self.update("ce", tape, loss)
-        right = tf.argmax(logits, axis=1) == tf.cast(labels, tf.int64)
-        return {"label_loss": loss, "labelled_accuracy": right}
+        return {"label_loss": loss, "labelled_accuracy": is_right(labels, logits)}
+
+    def _cycle_phase(self, images, seed):
+        """The decoder learns to make of a style and a label what the encoder reads as that label.
+
+        Half of the styles are those of images, half are drawn from the prior; the labels are drawn, so
+        that a style that carries the digit is of no use.
+        """
+        count = tf.shape(images)[0]
+        label_seed, style_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
+        encoded, _ = self.split(self.encoder(to_unit_interval(images[: count // 2])))
+        styles = tf.concat([encoded, self.prior.sample(count - count // 2, style_seed)], axis=0)
+        labels = self.prior.sample_labels(count, label_seed)
+        with tf.GradientTape() as tape:
+            decoded = self.decoder(tf.concat([styles, self.label_rows(labels)], axis=1))
+            noised = decoded + self._pixel_noise(tf.shape(decoded), noise_seed)
+            _, logits = self.split(self.encoder(noised))
+            loss = label_loss(labels, logits)
+        self.update("cycle", tape, loss)
+        return {"cycle_loss": loss, "cycle_accuracy": is_right(labels, logits)}
 
     # Use after training.
 
@@ -82,3 +130,12 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
             ValueError: if the images have another shape or type.
         """
         return tf.nn.softmax(self._encoder_output(images)[:, self.n_z :]).numpy()
+
+    def get_config(self):
+        settings = {"joint_discriminator": self.joint_discriminator, "cycle": self.cycle}
+        return {**super().get_config(), **settings}
+
+
+def is_right(labels, logits):
+    """Whether the largest of each row of logits (B, K) is that of the label (B,): boolean (B,)."""
+    return tf.argmax(logits, axis=1) == tf.cast(labels, tf.int64)

@@ -46,12 +46,14 @@ def test_operations_are_those_of_the_traced_train_function(case, graph):
 def beyond_need(config, n_classes):
     """Operations that TensorFlow adds, since a layer has one kernel for all its inputs and outputs.
 
-    Where labels stand beside the code, they get a gradient too: in D, and in a conditional decoder. And
-    the cross entropy's pass through the encoder takes the style along.
+    Where labels stand beside the code, they get a gradient too: in D, and in a conditional decoder. And the
+    passes through the encoder for the labels alone take the style along, or the other way round.
     """
     batch = 2 * config.batch_size
     if config.model == "semi_supervised":
-        return 3 * 2 * min(config.num_samples, config.batch_size) * config.n_hidden * config.n_z
+        cross_entropy = 3 * 2 * min(config.num_samples, config.batch_size) * config.n_hidden * config.n_z
+        of_labels, of_styles = 2 * batch * config.n_hidden * config.n_z, batch // 2 * config.n_hidden * n_classes
+        return cross_entropy + of_labels + of_styles
     in_d = batch * n_classes * (config.d_hidden or config.n_hidden)
     if config.model == "supervised":
         return in_d
@@ -117,9 +119,9 @@ def test_bytes_are_those_of_the_optimizers():
     # 64-16-16-2, 2-16-16-64 and 12-16-16-1, with biases; AE and G both update the encoder with Adam.
     encoder, decoder, d = 65 * 16 + 17 * 16 + 17 * 2, 3 * 16 + 17 * 16 + 17 * 64, 13 * 16 + 17 * 16 + 17
     assert bytes_of("h1000", (8, 8, 1), 10) == 28 * (2 * encoder + decoder + d)
-    # 64-16-16-20 three times, 20-16-16-64, and 10-16-16-1 twice, with SGD.
-    encoder, decoder, d = 65 * 16 + 17 * 16 + 17 * 20, 21 * 16 + 17 * 16 + 17 * 64, 11 * 16 + 17 * 16 + 17
-    assert bytes_of("semi_supervised", (8, 8, 1), 10) == 20 * (3 * encoder + decoder + 2 * d)
+    # 64-16-16-20 three times, 20-16-16-64 twice, and 20-16-16-1, with SGD.
+    encoder, decoder, d = 65 * 16 + 17 * 16 + 17 * 20, 21 * 16 + 17 * 16 + 17 * 64, 21 * 16 + 17 * 16 + 17
+    assert bytes_of("semi_supervised", (8, 8, 1), 10) == 20 * (3 * encoder + 2 * decoder + d)
     # 3 x 3 x 1 x 4, 4 x 4 x 4 x 8, 4 x 4 x 8 x 5 and back from 15, with biases and two norms each.
     encoder = 10 * 4 + (64 + 1) * 8 + (128 + 1) * 5 + 2 * (4 + 8)
     decoder = (240 + 1) * 8 + (128 + 1) * 4 + 37 + 2 * (8 + 4)
@@ -203,6 +205,11 @@ def test_one_step_in_pytorch_is_one_step_here(name, last_losses, torch_step, mon
     reals = model.real_samples(batch[1], [1, 2])
     monkeypatch.setattr(model, "real_samples", lambda labels, seed: reals)
     step.real_samples = lambda labels: [torch.from_numpy(np.array(real)) for real in reals]
+    if config.model == "semi_supervised":
+        drawn, labels = np.array(model.prior.sample(16, [3, 4])), np.arange(32) % 10
+        monkeypatch.setattr(model.prior, "sample", lambda *args: drawn)
+        monkeypatch.setattr(model.prior, "sample_labels", lambda *args: labels)
+        step.cycle_draws = lambda *args: (torch.from_numpy(drawn), torch.from_numpy(labels))
     pairs = paired_weights(model, step)
     before = [np.array(variable) for variable, _ in pairs]
     with torch.no_grad():

@@ -146,6 +146,17 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, capsys,
     assert chaos.differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
+def test_an_epoch_begun_on_a_cpu_is_ended_on_a_gpu(whole, begun, monkeypatch):
+    """There a call takes whole epochs, but the first one only what is left of its epoch."""
+    devices = tf.config.list_physical_devices
+    pretended = {"GPU": ["first", "second"]}  # two, for which XLA stays off
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind=None: pretended.get(kind) or devices(kind)
+    )
+    assert resume(begun) == 0
+    assert chaos.differences(whole, begun) == []
+
+
 def test_a_run_killed_after_its_last_epoch_still_gets_its_pictures(whole, tmp_path, capsys):
     directory = shutil.copytree(whole, tmp_path / "run")
     for name in ("model.keras", "metrics.json", "plots/samples.png"):

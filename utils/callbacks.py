@@ -10,15 +10,17 @@ import signal
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from utils import plots
 from utils.checkpoints import Checkpoint, save_checkpoint
 from utils.errors import Stopped, UserError
-from utils.evaluation import decode_samples, error_percent
+from utils.evaluation import decode_samples, error_percent, evenly, label_obeyed
 from utils.files import atomic_path, read_history, write_text
 
 PREVIEW_EVERY = 5  # epochs
+N_SWAPPED_AN_EPOCH = 200  # validation images, decoded with every label
 N_PREVIEWED = 2000  # test images whose codes TensorBoard and the previews show
 # When D has won: its accuracies, or G's loss as a multiple of its equilibrium, over so many epochs.
 PINNED = 0.98
@@ -282,6 +284,13 @@ class TensorBoard(keras.callbacks.Callback):
             tf.summary.histogram("codes", codes)
         self._flush()
 
+    def add_scalars(self, figures, step):
+        """Shows the figures of metrics.json, under `final/`."""
+        with self.writer.as_default(step=step):
+            for name, value in figures.items():
+                tf.summary.scalar(f"final/{name}", value)
+        self._flush()
+
     def add_picture(self, name, path, step):
         """Shows a PNG file."""
         picture = tf.io.decode_png(path.read_bytes(), channels=3)
@@ -299,14 +308,16 @@ class TensorBoard(keras.callbacks.Callback):
 def keep_events(directory, epoch):
     """Removes from TensorBoard's files what a run that goes on after an epoch will write again.
 
-    That is everything of later epochs, and the pictures of the end of a shorter training.
+    That is everything of later epochs, and the pictures and figures of the end of a shorter training.
     """
 
     def stays(event):
         if event.step == epoch and event.summary.value:
             value = event.summary.value[0]
             is_picture = value.metadata.plugin_data.plugin_name == "images"
-            return not is_picture or value.tag.startswith("preview/")
+            return not value.tag.startswith("final/") and (
+                not is_picture or value.tag.startswith("preview/")
+            )
         return event.step <= epoch
 
     for path in directory.glob("events.*"):
@@ -318,18 +329,31 @@ def keep_events(directory, epoch):
                     writer.write(record)
 
 
-class TestError(keras.callbacks.Callback):
-    """Logs the share of test images that the model gives a wrong label, after every epoch.
+class LabelFigures(keras.callbacks.Callback):
+    """Logs, after every epoch, what can be said about labels on the validation split.
 
-    For the curve only: nothing is chosen by it.
+    That is the share of its images that the model gives a wrong label, and, with a reader, how often styles
+    decoded with another label show it.
+
+    Args:
+        data: an `ImageData`.
+        reader: a `LabelReader`, or None.
     """
 
-    def __init__(self, data):
+    def __init__(self, data, reader):
         super().__init__()
-        self.images, self.labels = data.test_images, data.test_labels
+        self.images, self.labels = data.validation_images, data.validation_labels
+        self.reader = reader
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["test_error_percent"] = error_percent(self.model.classify(self.images), self.labels)
+        if hasattr(self.model, "classify"):
+            logs["val_error_percent"] = error_percent(self.model.classify(self.images), self.labels)
+        if self.reader:
+            styles = self.model.encode(evenly(self.images, N_SWAPPED_AN_EPOCH))
+            shares = [
+                label_obeyed(self.model, styles, label, self.reader) for label in range(self.model.n_classes)
+            ]
+            logs["val_label_swap_accuracy"] = float(np.mean(shares))
 
 
 class Previews(keras.callbacks.Callback):

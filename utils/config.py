@@ -35,6 +35,7 @@ RECIPES = {
         "d_rate": 10.0,
         "g_rate": 10.0,
         "ce_rate": 10.0,
+        "cycle_rate": 3.0,
         "d_noise": 0.0,
         "init_std": 0.01,
     },
@@ -48,8 +49,9 @@ CHANGEABLE = {"n_epoch", "data_dir", "run_dir", "checkpoint_every", "resume"}
 CHANGEABLE |= {"PMLR", "PARR", "animate", "traversal_axes", "traversal_samples"}
 
 
-def _flag(default, help, choices=(), aliases=()):
-    metadata = {"help": help, "choices": list(choices), "aliases": aliases}
+def _flag(default, help, choices=(), aliases=(), before=None):
+    """A field; `before` is what runs did that were written before the flag existed, if not its default."""
+    metadata = {"help": help, "choices": list(choices), "aliases": aliases, "before": before}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -122,6 +124,18 @@ class Config:
     )
     ce_rate: float = _flag(1.0, "Learning rate of the labels' cross entropy, likewise (semi_supervised).")
     d_noise: float = _flag(0.15, "Standard deviation of the noise on every code that D sees.")
+    joint_discriminator: bool = _flag(
+        True,
+        "One D of style and label together, which makes them independent, instead of one of each "
+        "(semi_supervised).",
+        before=False,
+    )
+    cycle_rate: float = _flag(
+        1.0,
+        "Learning rate of the cycle, in which the encoder must read the label in what is decoded from it, as "
+        "a share of the autoencoder's; 0 for no cycle (semi_supervised).",
+        before=0.0,
+    )
     balance: bool = _flag(False, "Let D and G each wait while the other is far behind.")
     init_std: float = _flag(0.0, "Standard deviation of the initial weights; 0 for Glorot's.")
     noised: bool = _flag(True, "Add normal noise to the input in training.")
@@ -166,7 +180,7 @@ class Config:
         _require(0 < self.keep_prob <= 1, "--keep_prob must be above 0, at most 1.", self, "keep_prob")
         _require(self.d_hidden >= 0, "--d_hidden must not be negative.", self, "d_hidden")
         _require(0 <= self.shift <= 8, "--shift must be from 0 to 8.", self, "shift")
-        for name in ("noise_std", "d_noise", "init_std"):
+        for name in ("noise_std", "d_noise", "init_std", "cycle_rate"):
             value = getattr(self, name)
             _require(0 <= value < float("inf"), f"--{name} must not be negative.", self, name)
         for name in ("momentum", "gan_momentum"):
@@ -246,6 +260,8 @@ class Config:
         rates = {"ae": rate, "d": rate * self.d_rate, "g": rate * self.g_rate}
         if self.model == "semi_supervised":
             rates["ce"] = rate * self.ce_rate
+            if self.cycle_rate:
+                rates["cycle"] = rate * self.cycle_rate
         return rates
 
     def flag_lines(self):
@@ -324,7 +340,7 @@ def read_saved_config(run_dir):
 
 
 def config_of(flags, path):
-    """The Config of saved flags; those that are younger than the file have their defaults.
+    """The Config of saved flags; those that are younger than the file have what was done before them.
 
     Args:
         flags: values by name.
@@ -346,4 +362,6 @@ def config_of(flags, path):
             raise UserError(
                 f"{path} is not a configuration of this program: {name} is {value!r}, not of type {kind}."
             )
-    return Config(**flags)
+    before = {field.name: field.metadata["before"] for field in dataclasses.fields(Config)}
+    older = {name: value for name, value in before.items() if value is not None and name not in flags}
+    return Config(**older | flags)

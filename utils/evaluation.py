@@ -4,21 +4,25 @@ import numpy as np
 
 N_PROJECTIONS = 200
 N_FLOOR_PAIRS = 5
+N_SWAPPED = 2000  # test images whose styles are decoded with every label
+N_GENERATED = 1000  # samples of the prior for every label
 
 
-def evaluate(model, data, codes):
+def evaluate(model, data, codes, reader=None):
     """Measures a trained model.
 
     Args:
         model: an `AdversarialAutoencoder`.
         data: an `ImageData`.
         codes: float32 (N, n_z), the codes of the test images.
+        reader: a `LabelReader` of the data, where the decoder sees labels.
 
     Returns:
         dict of floats: `test_reconstruction_mse` (mean over images and pixels, [0, 1] scale),
         `prior_distance`, `prior_distance_floor` and, where labels have their own part of the prior,
         `test_component_accuracy` with its ceiling and `prior_distance_given_labels`; of models that
-        classify, the errors of test and validation split and the entropies of the test predictions (nats).
+        classify, the errors of test and validation split and the entropies of the test predictions (nats);
+        with a reader, those of `label_figures`.
     """
     count = len(codes)
 
@@ -45,6 +49,8 @@ def evaluate(model, data, codes):
             "entropy_of_mean_prediction": of_mean,
             "mean_entropy_of_predictions": mean,
         }
+    if reader:
+        metrics |= label_figures(model, evenly(codes, N_SWAPPED), reader)
     if model.labels_have_places:
         labels = data.test_labels
         drawn = model.prior.sample(count, [model.seed, -1], labels).numpy()
@@ -56,6 +62,44 @@ def evaluate(model, data, codes):
             "component_accuracy_ceiling": component_accuracy(model.prior, drawn, labels),
         }
     return metrics
+
+
+def label_figures(model, styles, reader):
+    """How often a reader sees the label that the decoder was given, per label and over all.
+
+    Args:
+        model: whose decoder sees labels.
+        styles: float32 (N, n_z), of images; each is decoded with every label.
+        reader: a `LabelReader`.
+
+    Returns:
+        dict: `label_swap_accuracy` of these images, `generated_label_accuracy` of N_GENERATED samples of the
+        prior for each label, `..._worst` of the label that has the smallest share of each, and the
+        `reader_test_error_percent` on real images.
+    """
+    labels = range(model.n_classes)
+    swapped = [label_obeyed(model, styles, label, reader) for label in labels]
+    # Seeds below 0 are never used by `generate`.
+    generated = [
+        reader.accuracy(model.generate(N_GENERATED, label, seed=-100 - label), label) for label in labels
+    ]
+    return {
+        "label_swap_accuracy": float(np.mean(swapped)),
+        "label_swap_accuracy_worst": min(swapped),
+        "generated_label_accuracy": float(np.mean(generated)),
+        "generated_label_accuracy_worst": min(generated),
+        "reader_test_error_percent": reader.test_error_percent,
+    }
+
+
+def label_obeyed(model, styles, label, reader):
+    """Share of the styles (N, n_z) that a reader sees decoded as a label."""
+    return reader.accuracy(model.decode(styles, np.full(len(styles), label)), label)
+
+
+def evenly(items, count):
+    """At most `count` of the items, evenly spaced over all of them, which may be sorted by class."""
+    return items[np.linspace(0, len(items) - 1, min(len(items), count)).astype(int)]
 
 
 def decode_samples(model, codes, data):

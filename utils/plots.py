@@ -193,13 +193,19 @@ def save_curves(path, rows, note=""):
         ("Reconstruction error", ["reconstruction_loss", "val_reconstruction_mse"], []),
         ("Learning rate", [name for name in rows[0] if name.endswith("learning_rate")], []),
     ]
-    if "test_error_percent" in rows[0]:
-        panels += [
-            ("Test error in percent", ["test_error_percent"], []),
-            ("Labelled images", ["label_loss", "labelled_accuracy"], []),
-        ]
-    figure, grid = plt.subplots(2, len(panels) // 2, figsize=(2.5 * len(panels), 6.5), layout="constrained")
-    for axes, (title, names, equilibria) in zip(grid.flat, panels, strict=True):
+    of_labels = [
+        ("Validation error in percent", ["val_error_percent"], []),
+        ("Labelled images", ["label_loss", "labelled_accuracy"], []),
+        ("Labels obeyed", ["cycle_accuracy", "val_label_swap_accuracy"], []),
+    ]
+    for title, names, equilibria in of_labels:
+        if names := [name for name in names if name in rows[0]]:
+            panels.append((title, names, equilibria))
+    n_columns = -(-len(panels) // 2)
+    figure, grid = plt.subplots(2, n_columns, figsize=(5 * n_columns, 6.5), layout="constrained")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (title, names, equilibria) in zip(grid.flat, panels, strict=False):
         for index, name in enumerate(names):
             values = [row[name] for row in rows]
             axes.plot(epochs, values, color=CLASS_COLORS[index], marker=".", label=name)

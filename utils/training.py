@@ -11,10 +11,11 @@ import tensorflow as tf
 from data.pipeline import evaluation_batches, training_batches
 from models import MODELS, load_model
 from models.fused_optimizers import FusedAdam, FusedSGD
+from training.label_reader import label_reader
 from utils import animations, callbacks, plots, registry
 from utils.checkpoints import Checkpoint, save_model
 from utils.errors import UserError, first_line
-from utils.evaluation import decode_samples, evaluate
+from utils.evaluation import decode_samples, evaluate, evenly
 from utils.files import write_json
 
 N_SAMPLES = 100
@@ -72,6 +73,7 @@ def _train_and_evaluate(run):
         + (f"\nResuming after {begin}, of {config.n_epoch} epochs" if resumed else ""),
         flush=True,
     )
+    reader = label_reader(data) if model.decodes_labels else None
     # The codes of the previews and of samples.png: the same ones every time.
     fixed_codes, _ = model.sample_prior(N_SAMPLES, seed=0)
     limit = axes_limit(model)
@@ -94,7 +96,7 @@ def _train_and_evaluate(run):
             callbacks=[
                 callbacks.LearningRates(config.learning_rates, history),
                 *([callbacks.FreshPlayers(steps)] if config.balance else []),
-                *([callbacks.TestError(data)] if hasattr(model, "classify") else []),
+                callbacks.LabelFigures(data, reader),
                 callbacks.StopOnNaN(run),
                 history,
                 callbacks.CollapseWarning(history),
@@ -111,8 +113,9 @@ def _train_and_evaluate(run):
     save_model(model, run.directory / "model.keras", end, run.describe())
     codes = model.encode(data.test_images)
     trained = (run.train_steps(end) - run.train_steps(begin)) * config.batch_size
+    figures = evaluate(model, data, codes, reader)
     metrics = {
-        **evaluate(model, data, codes),
+        **figures,
         **({} if run.labelled is None else {"labelled_images": len(run.labelled)}),
         "epochs": config.n_epoch,
         "train_images_per_second": trained / seconds,
@@ -121,6 +124,7 @@ def _train_and_evaluate(run):
     }
     write_json(run.directory / "metrics.json", metrics)
     draw_pictures(run, model, codes, history.rows, fixed_codes, limit)
+    tensorboard.add_scalars(figures, config.n_epoch)
     for picture in sorted(run.plots.glob("*.png")):
         tensorboard.add_picture(picture.stem, picture, config.n_epoch)
     tensorboard.writer.close()
@@ -145,7 +149,14 @@ def build_model(config, data):
 
 def model_arguments(config, data):
     """What the model's constructor takes, from a configuration and its data."""
+    of_model = {}
+    if config.model == "semi_supervised":
+        of_model = {
+            "joint_discriminator": config.joint_discriminator,
+            "cycle": config.cycle_rate > 0,
+        }
     return {
+        **of_model,
         "image_shape": data.image_shape,
         "n_classes": data.n_classes,
         "prior": config.prior,
@@ -211,7 +222,7 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
     name = f"{data.name}, {config.prior}, n_z {config.n_z}"
 
     # An even choice over the test split, which digits and folders may hold sorted by class.
-    chosen = np.linspace(0, len(codes) - 1, 100).astype(int)
+    chosen = evenly(np.arange(len(codes)), 100)
     plots.save_reconstructions(
         run.plots / "reconstructions.png",
         data.test_images[chosen],
@@ -254,7 +265,7 @@ def draw_pictures(run, model, codes, rows, fixed_codes, limit):
         )
     if config.PMLR:
         draw_manifold(run, model)
-    if config.PARR:
+    if model.decodes_labels and not model.attributes:
         draw_styles(run, model, codes)
     if config.animate:
         print("Drawing the animations ...", flush=True)
@@ -269,7 +280,7 @@ def draw_scatter_matrices(run, model, codes):
     """Pairs of axes of up to 2000 test codes, by class and by what D thinks of them."""
     data = run.data
     # Points on a dense plot hide each other, so more of them would show less.
-    chosen = np.linspace(0, len(codes) - 1, min(len(codes), 2000)).astype(int)
+    chosen = evenly(np.arange(len(codes)), 2000)
     images, labels = data.test_images[chosen], data.test_labels[chosen]
     logits = model.judge(images, labels)
     pictures = {
@@ -282,7 +293,7 @@ def draw_scatter_matrices(run, model, codes):
 
 
 def draw_styles(run, model, codes):
-    """PARR: one style per row, taken from the test image at the left; the labels across."""
+    """One style per row, taken from the test image at the left; the labels across."""
     data, n_classes = run.data, model.n_classes
     # The first test image of every label.
     chosen = [int(np.argmax(data.test_labels == label)) for label in range(n_classes)]

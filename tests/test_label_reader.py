@@ -1,0 +1,159 @@
+"""The reader of labels, and the figures that it gives: they must tell who obeys a label from who does not."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+import main
+from data.image_data import ImageData
+from data.loading import load_data
+from models import load_model
+from training.label_reader import label_reader
+from utils.evaluation import evenly, label_figures
+from utils.files import read_history
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def reader(digits):
+    return label_reader(digits)
+
+
+class Stamps:
+    """A decoder of a known kind: a mean digit of the label, or of a number that is the style's first axis.
+
+    Args:
+        obeys: share of the styles for which the label counts.
+    """
+
+    n_classes = 10
+
+    def __init__(self, digits, obeys):
+        self.digits = np.stack(
+            [digits.train_images[digits.train_labels == k].mean(axis=0) / 255 for k in range(10)]
+        ).astype(np.float32)
+        self.obeys = obeys
+
+    def decode(self, styles, labels):
+        obeying = np.arange(len(styles)) < self.obeys * len(styles)
+        return self.digits[np.where(obeying, labels, styles[:, 0].astype(int))]
+
+    def generate(self, n, label, seed):
+        styles = np.random.default_rng(abs(seed)).integers(0, 10, (n, 1))
+        return self.decode(styles, np.full(n, label))
+
+
+def test_reader_knows_real_digits(digits, reader):
+    wrong = reader.read(digits.test_images) != digits.test_labels
+    assert reader.test_error_percent == pytest.approx(100 * np.mean(wrong))
+    assert reader.test_error_percent < 3
+    # Bytes, and floats from 0 to 1, are the same images.
+    as_floats = digits.test_images / np.float32(255)
+    np.testing.assert_array_equal(reader.read(as_floats), reader.read(digits.test_images))
+
+
+@pytest.mark.parametrize("obeys", [1.0, 0.6, 0.0])
+def test_figures_tell_how_often_a_label_is_obeyed(digits, reader, obeys):
+    styles = np.arange(200)[:, None] % 10
+    figures = label_figures(Stamps(digits, obeys), styles, reader)
+    # Of those that do not obey, one in ten shows the label by chance.
+    expected = obeys + 0.1 * (1 - obeys)
+    assert figures["label_swap_accuracy"] == pytest.approx(expected, abs=1e-6)
+    assert figures["generated_label_accuracy"] == pytest.approx(expected, abs=0.02)
+    assert figures["label_swap_accuracy_worst"] <= figures["label_swap_accuracy"] + 1e-9
+    assert figures["reader_test_error_percent"] == reader.test_error_percent
+
+
+def test_the_worst_label_shows_where_the_mean_hides_it(digits, reader):
+    stamps = Stamps(digits, 1.0)
+    stamps.digits[7] = stamps.digits[1]
+    figures = label_figures(stamps, np.zeros((20, 1)), reader)
+    assert figures["label_swap_accuracy"] == pytest.approx(0.9)
+    assert figures["label_swap_accuracy_worst"] == figures["generated_label_accuracy_worst"] == 0
+
+
+def test_reader_is_trained_once_and_kept_beside_the_data(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    few = {f"train_{part}": getattr(digits, f"train_{part}")[:200] for part in ("images", "labels")}
+    data = dataclasses.replace(digits, folder=str(tmp_path), **few)
+    first = label_reader(data)
+    (path,) = tmp_path.glob("aae_reader_digits_*.npz")
+    assert "once for all runs" in capsys.readouterr().out
+    again = label_reader(data)
+    assert capsys.readouterr().out == ""
+    for a, b in zip(first.network.get_weights(), again.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # Whatever the file has become, the reader is a trained one.
+    path.write_bytes(path.read_bytes()[:-500])
+    assert label_reader(data).test_error_percent == first.test_error_percent
+    assert "damaged and is trained anew" in capsys.readouterr().out
+    # Other images have a reader of their own; where the folder cannot be written, the user's cache has it.
+    other = dataclasses.replace(data, folder=str(tmp_path / "a file"), test_images=data.test_images[::-1])
+    (tmp_path / "a file").write_text("")
+    label_reader(other)
+    assert len(list((tmp_path / "cache" / "aae").glob("aae_reader_digits_*.npz"))) == 1
+
+
+def test_there_is_no_reader_without_classes(capsys):
+    images, attributes = np.zeros((9, 8, 8, 3), np.uint8), np.zeros((9, 4), np.uint8)
+    data = ImageData("faces", "", *[images, attributes] * 3, n_classes=4)
+    assert label_reader(data) is None
+    assert "faces has attributes instead of classes" in capsys.readouterr().out
+    data = ImageData("walls", "", *[images, attributes[:, 0]] * 3, n_classes=1)
+    assert label_reader(data) is None
+    assert "one class" in capsys.readouterr().out
+
+
+def test_items_are_chosen_evenly():
+    assert evenly(np.arange(10), 4).tolist() == [0, 3, 6, 9]
+    assert evenly(np.arange(3), 4).tolist() == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A semi-supervised run on the digits, long enough for the decoder to obey."""
+    directory = tmp_path_factory.mktemp("labels") / "run"
+    words = ["--model", "semi_supervised", "--data", "digits", "--n_z", "4", "--num_samples", "200"]
+    words += ["--n_hidden", "128", "--n_epoch", "40", "--batch_size", "64"]
+    assert main.main(["main.py", "--run_dir", str(directory), *words]) == 0
+    return directory
+
+
+def test_a_trained_decoder_obeys_the_label(trained, digits, reader):
+    """Without the joint discriminator and the cycle the label is obeyed for a part of the styles only."""
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["label_swap_accuracy"] > 0.9
+    assert metrics["generated_label_accuracy"] > 0.9
+    # The model that was saved is the one that was measured.
+    figures = label_figures(load_model(trained), load_model(trained).encode(digits.test_images), reader)
+    for name, value in figures.items():
+        assert metrics[name] == pytest.approx(value), name
+
+
+def test_the_test_split_is_read_at_the_end_alone(trained):
+    rows = read_history(trained / "history.csv")
+    assert {"val_error_percent", "val_label_swap_accuracy"} <= rows[0].keys()
+    assert not [name for name in rows[0] if "test" in name]
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert rows[-1]["val_error_percent"] == pytest.approx(metrics["validation_error_percent"])
+
+
+def test_tensorboard_has_the_final_figures(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert {"final/label_swap_accuracy", "final/generated_label_accuracy", "final/test_error_percent"} <= tags
+    assert {"val_error_percent", "styles"} <= tags
+
+
+def test_styles_are_drawn_without_a_flag(trained):
+    assert os.path.getsize(trained / "plots" / "styles.png") > 0
