@@ -52,7 +52,8 @@ class Case:
 
     def shrunk(self):
         """The same model as small as a smoke test needs it."""
-        small = self.with_flags(n_hidden=16, conv_widths="4,8", batch_size=32)
+        widths = {"conv_widths": "4,8"} if self.config().network == "conv" else {}
+        small = self.with_flags(n_hidden=16, batch_size=32, **widths)
         return dataclasses.replace(small, fit_rounds=min(self.fit_rounds, 1), tiny=True)
 
     def images(self, given):

@@ -58,7 +58,9 @@ def networks(config, image_shape, n_classes):
         "unsupervised": [config.n_z],
         "supervised": [config.n_z + n_classes],
         "conditional": [config.n_z + n_classes],
-        "semi_supervised": [config.n_z + n_classes] if config.joint_discriminator else [config.n_z, n_classes],
+        "semi_supervised": [config.n_z + n_classes]
+        if config.joint_discriminator
+        else [config.n_z, n_classes],
     }[config.model]
     autoencoder = conv_autoencoder if config.network == "conv" else dense_autoencoder
     return (
@@ -131,8 +133,8 @@ def step_flops(config, image_shape, n_classes):
 
     Only what the updates need: images and labels are inputs that nobody trains and have no gradient, G
     needs no weight gradients of D, D and G share a pass through the encoder, the cross entropy needs the
-    labels' part of the code alone, and the cycle no weight gradients of the encoder. What is no product of weights (noise, dropout, batch norm,
-    activations, losses) is not counted.
+    labels' part of the code alone, and the cycle no weight gradients of the encoder. What is no product of
+    weights (noise, dropout, batch norm, activations, losses) is not counted.
     """
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
     batch, code = config.batch_size, encoder[-1].n_out
@@ -153,7 +155,7 @@ def step_flops(config, image_shape, n_classes):
         labelled = min(batch, config.num_samples)
         classifier = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=n_classes)]
         flops["ce"] = forward(classifier, labelled) + gradients(classifier, labelled)
-        if config.cycle_rate:
+        if config.cycle:
             styles = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=config.n_z)]
             flops["cycle"] = (
                 forward(styles, batch // 2)
@@ -168,8 +170,8 @@ def step_flops(config, image_shape, n_classes):
 def optimizer_bytes(config, image_shape, n_classes):
     """Bytes that the optimizers of all phases read and write in one step."""
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
-    # The autoencoder, G and the cross entropy each update the encoder, the autoencoder and the cycle the decoder.
-    semi_supervised = config.model == "semi_supervised"
-    encoders, decoders = (3, 1 + (config.cycle_rate > 0)) if semi_supervised else (2, 1)
+    # AE, G and the cross entropy each update the encoder, AE and the cycle the decoder.
+    phases = config.learning_rates(0)
+    encoders, decoders = 2 + ("ce" in phases), 1 + ("cycle" in phases)
     layers = [*encoders * encoder, *decoders * decoder, *itertools.chain.from_iterable(discriminators)]
     return OPTIMIZER_BYTES[config.optimizer] * sum(layer.weights for layer in layers)

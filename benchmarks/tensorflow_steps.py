@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from benchmarks.cases import WARM_UP_STEPS, labelled_indices, premade_batches
 from models.adversarial_autoencoder import AdversarialAutoencoder
-from utils import callbacks, training
-from utils.run import Run
+from training import callbacks, fit
+from training.run import Run
 
 # A call of the train function takes as many steps as in `fit`, but no more than these: blocks stay short.
 STEPS_PER_CALL = 5
@@ -28,12 +28,12 @@ class BareStep:
     def __init__(self, case, data, directory, stock=False, precision="float32"):
         config = case.config(precision)
         self.batch_size = config.batch_size
-        self.model = training.build_model(config, data)
+        self.model = fit.build_model(config, data)
         optimizers = {name: getattr(self.model, name) for name in self.model.get_compile_config()}
         if stock:
             kind = {"adam": StockAdam, "sgd": keras.optimizers.SGD}[config.optimizer]
             optimizers = {name: kind.from_config(own.get_config()) for name, own in optimizers.items()}
-        in_fit = training.steps_per_call(config, len(data.train_images) // config.batch_size)
+        in_fit = fit.steps_per_call(config, len(data.train_images) // config.batch_size)
         self.model.compile(steps_per_execution=min(in_fit, STEPS_PER_CALL), **optimizers)
         for phase, rate in config.learning_rates(0).items():
             getattr(self.model, f"{phase}_optimizer").learning_rate = rate
@@ -119,7 +119,7 @@ def captured_fit(config, data, directory):
         folder.mkdir(parents=True)
     with mock.patch.object(AdversarialAutoencoder, "fit", fit):
         try:
-            training.train_and_evaluate(run)
+            fit.train_and_evaluate(run)
         except Call as call:
             return call.args
     raise RuntimeError("train_and_evaluate did not call fit.")

@@ -239,7 +239,7 @@ class SemiSupervisedStep(TorchStep):
 
     @property
     def phases(self):
-        cycle = {"cycle": [self.decoder]} if self.config.cycle_rate else {}
+        cycle = {"cycle": [self.decoder]} if self.config.cycle else {}
         return {**super().phases, "ce": [self.encoder], **cycle}
 
     def split(self, codes):
@@ -281,13 +281,15 @@ class SemiSupervisedStep(TorchStep):
 
     def cycle_draws(self, n_styles, n_labels):
         """Styles of the prior and labels."""
-        return PRIORS[self.config.prior](n_styles, self.config.n_z), torch.randint(self.n_classes, (n_labels,))
+        return PRIORS[self.config.prior](n_styles, self.config.n_z), torch.randint(
+            self.n_classes, (n_labels,)
+        )
 
     def last_phase(self, clean, images, labels):
         loss, accuracy = self.label_loss(images, labels)
         self.update("ce", loss)
         logged = [loss.detach(), accuracy]
-        if self.config.cycle_rate:
+        if self.config.cycle:
             # The cycle passes through the encoder's weights and needs no gradient of them.
             self.encoder.requires_grad_(False)
             loss, accuracy = self.cycle_loss(clean)

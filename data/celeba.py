@@ -7,7 +7,7 @@ from data.image_folder import decode_files, decode_images, find_images
 from data.loading import DataNotFound, tfds_folder
 from data.readers import tfds_examples
 from utils.errors import UserError, first_line
-from utils.files import read_limited
+from utils.untrusted import read_limited
 
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 N_ATTRIBUTES = 40

@@ -11,7 +11,7 @@ from data.image_cache import DecodedImages, cache_key, cached
 from data.image_data import stratified_choice
 from data.readers import decode_picture, quiet_decoders
 from utils.errors import UserError
-from utils.files import read_limited
+from utils.untrusted import is_file_inside, read_limited
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_FILE_BYTES = 50 * 2**20
@@ -94,7 +94,7 @@ def find_images(folder):
                     name = prefix + entry.name
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_symlink() and not _is_file_inside(entry.path, root):
+                    if entry.is_symlink() and not is_file_inside(entry.path, root):
                         links += 1
                     elif entry.is_dir():
                         pending.append(name + "/")
@@ -106,11 +106,6 @@ def find_images(folder):
     if links:
         print(f"{links} symbolic links in {folder} are not followed: to folders or out of it.", flush=True)
     return sorted(files)
-
-
-def _is_file_inside(path, root):
-    target = os.path.realpath(path)
-    return os.path.isfile(target) and os.path.commonpath([target, root]) == root
 
 
 def decode_files(folder, names, image_size):

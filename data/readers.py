@@ -10,13 +10,12 @@ import math
 import os
 import struct
 import sys
-import zipfile
 import zlib
 
 import numpy as np
 
 from utils.errors import UserError, first_line
-from utils.files import read_limited
+from utils.untrusted import count_records, read_arrays, read_limited
 
 IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers: uint8 data with 3 and with 1 dimensions
 IDX_KINDS = {IDX_IMAGES: "images", IDX_LABELS: "labels"}
@@ -114,45 +113,6 @@ def read_npz(path):
     return splits
 
 
-def read_arrays(path, names, limit):
-    """Arrays of an .npz file, by name; the sizes that it claims are checked first, pickles are refused.
-
-    Args:
-        limit: bytes that all of them may have, unpacked.
-
-    Raises:
-        Exception: of many types, where the file is damaged.
-    """
-    arrays, left = {}, limit
-    with zipfile.ZipFile(path) as archive:
-        for name in names:
-            info = archive.getinfo(f"{name}.npy")
-            left -= info.file_size
-            if left < 0:
-                raise ValueError(f"its arrays would unpack to more than {limit} bytes")
-            # Other methods reserve as much memory as the file asks for.
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{name} is compressed in an unusual way")
-            with archive.open(info) as member:
-                if _npy_size(member) != info.file_size:
-                    raise ValueError(f"the size of {name} is not the one that its header claims")
-                member.seek(0)
-                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
-    return arrays
-
-
-def _npy_size(file):
-    """Bytes that an .npy file should have by its own header, at which `file` stands."""
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[np.lib.format.read_magic(file)]
-    shape, _, dtype = read_header(file)
-    if dtype.itemsize == 0:
-        raise ValueError("items without a size")  # any number of them would fit
-    return file.tell() + math.prod(shape) * dtype.itemsize
-
-
 def read_cifar_files(paths):
     """Images uint8 (N, 32, 32, 3) and labels uint8 (N,) of CIFAR-10 binary files."""
     parts, left = [], MAX_BYTES
@@ -219,26 +179,10 @@ def tfds_examples(folder, name, split):
     (lengths,) = ([int(n) for n in s["shardLengths"]] for s in info["splits"] if s["name"] == split)
     ends = [f"{index:05}-of-{len(lengths):05}" for index in range(len(lengths))]
     paths = [folder / f"{name}-{split}.tfrecord-{end}" for end in ends]
-    if [_count_records(path) for path in paths] != lengths:
+    if [count_records(path) for path in paths] != lengths:
         raise ValueError(f"its files do not hold the {sum(lengths)} examples of {split} that were prepared")
     records = tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator()
     return sum(lengths), (tf.train.Example.FromString(record).features.feature for record in records)
-
-
-def _count_records(path):
-    """Number of records of a TFRecord file, whose lengths TensorFlow would trust and allocate."""
-    if not path.is_file():  # opening a pipe would wait for a writer
-        raise ValueError(f"{path.name} is missing")
-    size, position, count = path.stat().st_size, 0, 0
-    with open(path, "rb") as file:
-        while position < size:
-            # A record is its length (8 bytes), a checksum of that (4), its content, a checksum of that (4).
-            position += 8 + 4 + int.from_bytes(file.read(8), "little") + 4
-            if position > size:
-                raise ValueError(f"{path.name} is truncated or damaged")
-            file.seek(position)
-            count += 1
-    return count
 
 
 @contextlib.contextmanager

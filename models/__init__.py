@@ -1,13 +1,21 @@
-"""Adversarial autoencoders. To add one: a short class in its own file and a line here."""
+"""Adversarial autoencoders and what they are made of. To add one: a class or a function, and a line here."""
 
 # Read by main.py before TensorFlow is imported.
 MODELS = {
-    "supervised": "models.supervised_aae:SupervisedAAE",
-    "semi_supervised": "models.semi_supervised_aae:SemiSupervisedAAE",
-    "unsupervised": "models.unsupervised_aae:UnsupervisedAAE",
-    "conditional": "models.conditional_aae:ConditionalAAE",
+    "supervised": "models.supervised:SupervisedAAE",
+    "semi_supervised": "models.semi_supervised:SemiSupervisedAAE",
+    "unsupervised": "models.unsupervised:UnsupervisedAAE",
+    "conditional": "models.conditional:ConditionalAAE",
 }
 
+# The encoder's and the decoder's class; discriminators are dense.
+NETWORKS = {"dense": "models.networks:DENSE", "conv": "models.networks:CONV"}
+
+# The autoencoder's cost.
+RECONSTRUCTIONS = {
+    "mean": "models.losses:mean_squared_error",
+    "half_sum": "models.losses:half_summed_squared_error",
+}
 
 # Models whose decoder sees the label beside the code.
 LABELLED_DECODERS = {"semi_supervised", "conditional"}
@@ -16,7 +24,7 @@ LABELLED_DECODERS = {"semi_supervised", "conditional"}
 def __getattr__(name):
     # `from models import load_model` imports TensorFlow only when it is asked for.
     if name == "load_model":
-        from models.saved_model import load_model
+        from models.loading import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

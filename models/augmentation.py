@@ -23,3 +23,24 @@ def shifted(images, limit, seed):
     top, left = tf.unstack(tf.random.stateless_uniform([2, count], seed, 0, 2 * limit + 1, tf.int32))
     rows = tf.gather(padded, top[:, None] + tf.range(height), axis=1, batch_dims=1)
     return tf.gather(rows, left[:, None] + tf.range(width), axis=2, batch_dims=1)
+
+
+def clean_and_noised(images, seed, shift, noise_std):
+    """Training images, moved about, as a target, and the same with noise, which is not clipped (seed, paper).
+
+    Args:
+        images: uint8 (B, H, W, C), or float32 in [0, 1].
+        shift: pixels, at most, that each is moved by in either direction.
+        noise_std: standard deviation of the noise on every pixel.
+    """
+    images = to_unit_interval(images)
+    if shift:
+        images = shifted(images, shift, tf.random.fold_in(seed, 1))
+    return images, noised(images, seed, noise_std)
+
+
+def noised(images, seed, noise_std):
+    """Images with normal noise on every pixel."""
+    if noise_std == 0:
+        return images
+    return images + tf.random.stateless_normal(tf.shape(images), seed, stddev=noise_std)

@@ -19,9 +19,6 @@ def half_summed_squared_error(images, reconstructions):
     return 0.5 * tf.reduce_mean(tf.reduce_sum(errors, axis=[1, 2, 3]))
 
 
-RECONSTRUCTION_LOSSES = {"mean": mean_squared_error, "half_sum": half_summed_squared_error}
-
-
 def discriminator_loss(real_logits, fake_logits):
     """Sum of the mean cross entropies of real codes with 1 and of fake codes with 0, logits (B, 1)."""
     return _cross_entropy(real_logits, 1.0) + _cross_entropy(fake_logits, 0.0)

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.layers import Dense, FusedBatchNorm, dropout
+
 
 class Network(keras.layers.Layer):
     """A stack of layers with batch norm, activation and dropout between each two of them.
@@ -179,76 +181,10 @@ class ConvDecoder(Network):
         ]
 
 
-class Dense(keras.layers.Dense):
-    """`keras.layers.Dense` with a bias and no activation, whose gradients a CPU computes faster."""
-
-    def call(self, inputs):
-        return affine(inputs, tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias))
-
-
-@tf.custom_gradient
-def affine(x, kernel, bias):
-    """Inputs (B, n_in) times a kernel (n_in, n_out) plus a bias (n_out,): (B, n_out).
-
-    The gradients are the usual ones; only the operations that compute them were chosen for their speed.
-    """
-
-    def gradients(of_y):
-        if x.dtype == tf.float32:
-            # As a batch of one matrix, oneDNN reads a transposed one faster, though not in bfloat16.
-            of_x = tf.matmul(of_y[None], kernel[None], transpose_b=True)[0]
-        else:
-            of_x = tf.matmul(of_y, kernel, transpose_b=True)
-        of_kernel = tf.matmul(x, of_y, transpose_a=True)
-        # The stock gradient of a bias is slow in bfloat16.
-        ones = tf.ones([1, tf.shape(of_y)[0]], of_y.dtype)
-        return of_x, of_kernel, tf.matmul(ones, of_y)[0]
-
-    return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradients
-
-
-class FusedBatchNorm(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` over the last axis, in training one operation instead of many."""
-
-    def call(self, inputs, training=False):
-        if not training:
-            return super().call(inputs, training=False)
-        # The operation takes images.
-        images = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
-        outputs, mean, variance, *_ = tf.compat.v1.nn.fused_batch_norm(
-            images, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta), epsilon=self.epsilon
-        )
-        # It returns the unbiased variance; Keras averages the biased one.
-        count = tf.cast(tf.reduce_prod(tf.shape(images)[:3]), variance.dtype)
-        for average, of_batch in (
-            (self.moving_mean, mean),
-            (self.moving_variance, variance * (count - 1) / count),
-        ):
-            average.assign(self.momentum * average + (1 - self.momentum) * of_batch)
-        return tf.reshape(outputs, tf.shape(inputs))
-
-
-# The encoder's and the decoder's class; discriminators are dense.
-NETWORKS = {"dense": (DenseNetwork, DenseNetwork), "conv": (ConvEncoder, ConvDecoder)}
+# Encoder and decoder, for `models.NETWORKS`.
+DENSE, CONV = (DenseNetwork, DenseNetwork), (ConvEncoder, ConvDecoder)
 
 
 def smallest_side(image_shape, widths):
     """Height and width of the smallest feature map of the convolutional networks."""
     return tuple(side // 2 ** (len(widths) - 1) for side in image_shape[:2])
-
-
-def dropout(x, keep_prob, seed):
-    """Keeps each unit of (B, ...) with a probability and scales it up, a pure function of the seed (2,).
-
-    A random byte decides about a unit, and one more byte whether the bytes that drop it are the whole
-    number below 256 (1 - keep_prob) or the one above, so that over calls the probability is met to
-    1 / 131072 (down to 1 / 256). The stock dropout draws a number of the layer's type for each unit: that
-    takes longer, and bfloat16 has only 128 of them between 0 and 1.
-    """
-    size = tf.size(x)
-    words = tf.random.stateless_uniform([size // 8 + 1], seed, None, None, tf.uint64)
-    random_bytes = tf.reshape(tf.bitcast(words, tf.uint8), [-1])
-    whole, rest = divmod(min(round((1 - keep_prob) * 2**16), 255 * 2**8), 2**8)
-    one_more = tf.cast(random_bytes[-1] < tf.constant(rest, tf.uint8), tf.uint8)
-    keep = tf.reshape(random_bytes[:size] >= tf.constant(whole, tf.uint8) + one_more, tf.shape(x))
-    return x * (tf.cast(keep, x.dtype) * tf.cast(1 / keep_prob, x.dtype))

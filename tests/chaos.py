@@ -23,8 +23,8 @@ from pathlib import Path
 import h5py
 
 from main import start_tensorflow
-from utils.checkpoints import saved_checkpoints
-from utils.files import read_history
+from training.checkpoints import saved_checkpoints
+from training.history import read_history
 
 ROOT = Path(__file__).parents[1]
 # Batches of 20 give 65 steps to an epoch, in calls of 13, so that there are checkpoints within epochs.

@@ -24,7 +24,9 @@ def make_model():
         from models import MODELS
         from utils import registry
 
-        arguments = {"image_shape": (8, 8, 1), "n_classes": 10, "n_hidden": 16, **kwargs}
+        # The first seed's semi-supervised model, and codes that D sees as they are, unless a test differs.
+        plain = {"joint_discriminator": False, "cycle": False, "d_noise": 0.0}
+        arguments = {"image_shape": (8, 8, 1), "n_classes": 10, "n_hidden": 16, **plain, **kwargs}
         model = registry.load(MODELS, model)(prior=prior, n_z=n_z, **arguments)
         model.compile()
         return model

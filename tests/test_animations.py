@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils import animations
+from evaluation import animations
 
 LIMIT = 2.0
 

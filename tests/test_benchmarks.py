@@ -15,7 +15,7 @@ from benchmarks.limit import add_scaled
 from benchmarks.operations import Layer, networks, optimizer_bytes, step_flops
 from benchmarks.tensorflow_steps import BareStep
 from benchmarks.train_step import main
-from utils.training import build_model
+from training.fit import build_model
 
 # One case of each kind of step, as small as --quick makes it.
 SHRUNK = {case.name: case.shrunk() for case in CASES if case.name not in ("h1000_batch512", "h3000")}
@@ -52,7 +52,10 @@ def beyond_need(config, n_classes):
     batch = 2 * config.batch_size
     if config.model == "semi_supervised":
         cross_entropy = 3 * 2 * min(config.num_samples, config.batch_size) * config.n_hidden * config.n_z
-        of_labels, of_styles = 2 * batch * config.n_hidden * config.n_z, batch // 2 * config.n_hidden * n_classes
+        of_labels, of_styles = (
+            2 * batch * config.n_hidden * config.n_z,
+            batch // 2 * config.n_hidden * n_classes,
+        )
         return cross_entropy + of_labels + of_styles
     in_d = batch * n_classes * (config.d_hidden or config.n_hidden)
     if config.model == "supervised":

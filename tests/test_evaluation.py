@@ -3,22 +3,22 @@ import pytest
 from scipy import stats
 
 from data.image_data import ImageData
-from utils import evaluation
+from evaluation import figures
 
 
 def test_sliced_wasserstein_is_the_mean_over_projections():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(500, 3)), rng.normal(size=(500, 3)) * 2 + 1
-    directions = np.random.default_rng(4).normal(size=(evaluation.N_PROJECTIONS, 3))
+    directions = np.random.default_rng(4).normal(size=(figures.N_PROJECTIONS, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     expected = np.mean([stats.wasserstein_distance(a @ d, b @ d) for d in directions])
-    assert evaluation.sliced_wasserstein(a, b, seed=4) == pytest.approx(expected, rel=1e-9)
+    assert figures.sliced_wasserstein(a, b, seed=4) == pytest.approx(expected, rel=1e-9)
 
 
 def test_sliced_wasserstein_of_a_shift_in_the_plane():
     # The mean of |cos| over directions is 2 / pi.
     a = np.random.default_rng(0).normal(size=(1000, 2))
-    distance = evaluation.sliced_wasserstein(a, a + np.array([3.0, 0.0]), seed=0)
+    distance = figures.sliced_wasserstein(a, a + np.array([3.0, 0.0]), seed=0)
     assert distance == pytest.approx(3 * 2 / np.pi, rel=0.1)
 
 
@@ -27,9 +27,7 @@ def test_reconstruction_mse_is_the_mean_over_all_images_and_pixels(make_model, m
     images = np.random.default_rng(0).integers(0, 256, (2500, 8, 8, 1), np.uint8)
     codes = model.encode(images)
     expected = np.mean((model.decode(codes).astype(np.float64) - images / 255.0) ** 2)
-    assert evaluation.reconstruction_mse(model, images, np.zeros(2500, int)) == pytest.approx(
-        expected, rel=1e-4
-    )
+    assert figures.reconstruction_mse(model, images, np.zeros(2500, int)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_perfect_codes_get_perfect_figures(make_model):
@@ -40,27 +38,27 @@ def test_perfect_codes_get_perfect_figures(make_model):
     labels = (np.arange(3000) % 10).astype(np.uint8)
     data = ImageData("noise", "", images, labels, images, labels, images, labels)
     codes = model.prior.sample(3000, [9, 9], labels).numpy()
-    metrics = evaluation.evaluate(model, data, codes)
+    metrics = figures.evaluate(model, data, codes)
     assert metrics["test_component_accuracy"] == pytest.approx(
         metrics["component_accuracy_ceiling"], abs=0.01
     )
     assert metrics["prior_distance"] < 2 * metrics["prior_distance_floor"]
     assert metrics["prior_distance_given_labels"] < 2 * metrics["prior_distance_floor"]
     # Codes that ignore the prior do not.
-    metrics = evaluation.evaluate(model, data, rng.normal(size=(3000, 2)).astype(np.float32))
+    metrics = figures.evaluate(model, data, rng.normal(size=(3000, 2)).astype(np.float32))
     assert metrics["test_component_accuracy"] < 0.3
     assert metrics["prior_distance"] > 4 * metrics["prior_distance_floor"]
 
 
 def test_label_entropies():
     certain = np.eye(10, dtype=np.float32)
-    assert evaluation.label_entropies(certain) == pytest.approx((np.log(10), 0))
-    assert evaluation.label_entropies(np.full((4, 10), 0.1)) == pytest.approx((np.log(10), np.log(10)))
+    assert figures.label_entropies(certain) == pytest.approx((np.log(10), 0))
+    assert figures.label_entropies(np.full((4, 10), 0.1)) == pytest.approx((np.log(10), np.log(10)))
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(10), 50)
     expected = stats.entropy(p.mean(axis=0)), stats.entropy(p, axis=1).mean()
-    assert evaluation.label_entropies(p) == pytest.approx(expected)
+    assert figures.label_entropies(p) == pytest.approx(expected)
 
 
 def test_error_percent():
-    assert evaluation.error_percent(np.eye(10)[[0, 1, 2, 3]], np.array([0, 1, 2, 4])) == 25
+    assert figures.error_percent(np.eye(10)[[0, 1, 2, 3]], np.array([0, 1, 2, 4])) == 25

@@ -3,9 +3,10 @@ import os
 import numpy as np
 import pytest
 
-from utils import plots
+from evaluation import plots
 from utils.errors import LONGEST, UserError
-from utils.files import atomic_path, read_limited, write_text
+from utils.files import atomic_path, write_text
+from utils.untrusted import read_limited
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import main
 from data import DATASETS
 from models import MODELS
 from priors import PLANAR_PRIORS, PRIORS
-from utils.config import Config, count_plateaus
+from training.run import prepare_run
+from training.schedules import count_plateaus
+from training.settings import Config
 from utils.errors import UserError
 from utils.files import write_json
-from utils.run import prepare_run
+from utils.settings import meaningless
 
 FLAGS = [field.name for field in dataclasses.fields(Config)]
 
@@ -57,7 +60,7 @@ def test_defaults():
     assert (config.PMLR, config.PARR, config.noised, config.resume) == (False, False, True, False)
 
 
-def test_every_flag_arrives():
+def test_every_flag_arrives(flagfile):
     changed = Config(
         prior="swiss_roll",
         n_z=2,
@@ -79,9 +82,13 @@ def test_every_flag_arrives():
     values = dataclasses.asdict(changed)
     del values["resume"]  # needs a run
     words = [f"--{name}={value}" for name, value in values.items()]
-    assert main.read_config(["main.py", *words]) == changed
-    words = [part for name, value in values.items() for part in (f"--{name}", str(value))]
-    assert main.read_config(["main.py", *words]) == changed
+    assert read(f"--flagfile={flagfile(chr(10).join(words))}") == changed
+    # On the command line, those that mean something beside the others.
+    of_use = {name: value for name, value in values.items() if not meaningless(changed, name)}
+    assert {"prior", "n_z", "keep_prob", "lr_end", "data_dir", "seed"} <= of_use.keys()
+    words = [part for name, value in of_use.items() for part in (f"--{name}", str(value))]
+    defaults = {name: getattr(Config(), name) for name in values.keys() - of_use.keys()}
+    assert main.read_config(["main.py", *words]) == dataclasses.replace(changed, **defaults)
 
 
 TRUE = "--PMLR, --PMLR True, --PMLR=true, --PMLR yes, --PMLR=on, --PMLR 1, --PMLR=TRUE, -PMLR y"
@@ -341,6 +348,42 @@ def test_flag_lines_leave_out_what_belongs_to_one_run():
     assert all(f"--{name}=" in text for name in FLAGS if name not in ("run_dir", "resume"))
 
 
+# Flags that have no effect beside the others
+
+IDLE = {
+    "--num_samples 10": "--model supervised",
+    "--ce_rate 2": "--model supervised",
+    "--model semi_supervised --cycle false --cycle_rate 2": "--cycle False",
+    "--model conditional --nojoint_discriminator": "--model conditional",
+    "--image_size 64 --data digits": "--data digits",
+    "--conv_widths 8,8": "--network dense",
+    "--noised false --noise_std 0.1": "--noised False",
+    "--lr_schedule plateau --lr_mid 1e-4": "--lr_schedule plateau",
+    "--lr_patience 3": "--lr_schedule step",
+    "--momentum 0.5": "--optimizer adam",
+    "--traversal_axes 1": "--animate False",
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), IDLE.items())
+def test_flags_without_effect_are_refused_on_the_command_line(flagfile, line, reason):
+    message = refusal(line)
+    assert "has no effect with" in message
+    assert reason in message
+    # A flag file may hold them, as flags.txt of every run does.
+    assert read(f"--flagfile={flagfile(line.replace(' --', chr(10) + '--'))}")
+
+
+def test_every_condition_names_a_setting_and_values_that_it_can_have():
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    for field in fields.values():
+        for other, values in (field.metadata["only"] or {}).items():
+            for value in values:
+                Config(**{other: value, "data_dir": "here"})
+                assert type(value) is type(fields[other].default)
+                assert value in fields[other].metadata["choices"] or isinstance(value, bool)
+
+
 # Values that cannot work
 
 BAD_VALUES = {
@@ -399,6 +442,12 @@ BAD_VALUES = {
     "--checkpoint_every 500": "checkpoint_every",
     "--checkpoint_every=0steps": "checkpoint_every",
     "--checkpoint_every=10seconds": "checkpoint_every",
+    "--n_z abc": "--n_z must be a whole number, got 'abc'",
+    "--n_z 2.5": "--n_z must be a whole number, got '2.5'",
+    "--lr_start 1e": "--lr_start must be a number such as 0.1 or 1e-3, got '1e'",
+    "--network conv --conv_widths 16,a": "such as 16,32,64, got '16,a'",
+    "supervised": "did you mean --model supervised?",
+    "swiss-roll": "did you mean --prior swiss-roll?",
     **{
         f"--{name} {value}": name
         for name in ("lr_start", "lr_mid", "lr_end", "lr_floor", "d_rate", "g_rate", "ce_rate")
@@ -541,9 +590,25 @@ def test_help_lists_every_flag(line, empty_folder, capsys):
         assert f"--{field.name}" in output.out or f"--[no]{field.name}" in output.out
         # absl breaks long lines, but no words.
         assert field.metadata["help"].split()[0] in output.out
+    first, rest = output.out.split("\nModel:\n")
+    assert "--prior" in first
+    assert "--gan_momentum" in rest
+    assert max(map(len, output.out.splitlines())) <= 110
     assert "--super_n_hidden" in output.out
     assert output.err == ""
     assert not list(empty_folder.iterdir())
+
+
+def test_version(empty_folder, capsys):
+    assert main.main(["main.py", "--version"]) == 0
+    assert re.fullmatch(r"aae \d+\.\d+\n", capsys.readouterr().out)
+    assert not list(empty_folder.iterdir())
+
+
+def test_a_missing_flag_file_is_answered_with_those_beside_it():
+    message = refusal(f"--flagfile={ROOT / 'configs' / 'freiburg_7.flags'}")
+    assert "There is no flag file" in message
+    assert "freiburg_6_celeba_conv.flags" in message
 
 
 def test_flags_are_read_without_any_heavy_import():
@@ -645,7 +710,7 @@ def test_the_resumed_configuration_is_validated(saved):
 def test_resume_without_a_saved_configuration(empty_folder):
     (empty_folder / "run").mkdir()
     assert "config.json" in refusal("--resume --run_dir run")
-    assert "config.json" in refusal("--resume --run_dir absent")
+    assert refusal("--resume --run_dir absent") == "--run_dir absent is no folder."
 
 
 GOOD = '{"n_z": 2, "data": "digits"}'
@@ -763,7 +828,7 @@ def test_default_rate_of_g_follows_from_the_prior(line, rate):
 
 def test_a_recipe_sets_defaults_and_flags_override_it():
     paper = read("--model semi_supervised --recipe paper")
-    rates = {"ae": 0.01, "d": 0.1, "g": 0.1, "ce": 0.1}
+    rates = {"ae": 0.01, "d": 0.1, "g": 0.1, "ce": 0.1, "cycle": 0.1}
     for epoch, divisor in ((0, 1), (49, 1), (50, 10), (999, 10), (1000, 100)):
         assert paper.learning_rates(epoch) == pytest.approx({k: r / divisor for k, r in rates.items()})
     assert (paper.optimizer, paper.momentum, paper.gan_momentum) == ("sgd", 0.9, 0.1)

@@ -37,8 +37,9 @@ from data.image_data import ImageData
 from data.image_folder import MAX_THREADS
 from data.loading import load_data
 from models import MODELS, load_model
-from models.saved_model import CONFIG, WEIGHTS
-from utils.config import Config, read_saved_config
+from models.loading import CONFIG, WEIGHTS
+from training.saved_config import read_saved_config
+from training.settings import Config
 from utils.errors import UserError
 from utils.files import write_json
 

@@ -19,7 +19,7 @@ from data import ATTRIBUTE_DATASETS, DATASETS, RESIZED, image_folder
 from data.image_folder import find_images, folder_classes, three_splits
 from data.loading import DataNotFound, load_data
 from models import load_model
-from utils.config import Config
+from training.settings import Config
 from utils.errors import UserError
 
 N = 40
@@ -750,7 +750,7 @@ def test_models_with_classes_refuse_attributes_at_once(celeb_a, tmp_path, capsys
 
 
 def test_any_data_with_attributes_is_refused_by_them(celeb_a, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("utils.run.ATTRIBUTE_DATASETS", set())
+    monkeypatch.setattr("training.run.ATTRIBUTE_DATASETS", set())
     assert main_with("--data celeb_a --model supervised", celeb_a, tmp_path / "run") == 2
     assert "--model conditional or unsupervised" in capsys.readouterr().err
 
@@ -784,7 +784,7 @@ def test_readers_import_no_tensorflow_and_limit_opencv(folder):
     bomb = np.zeros((10_001, 10_000), np.uint8)
     (folder / "bomb.png").write_bytes(cv2.imencode(".png", bomb)[1].tobytes())
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import utils.run, data.celeba, data.image_folder\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import training.run, data.celeba, data.image_folder\n"
         "assert 'cv2' not in sys.modules\n"
         "from data.loading import load_data; load_data('folder', sys.argv[2], 16)\n"
         "assert 'tensorflow' not in sys.modules\n"

@@ -10,10 +10,10 @@ import pytest
 import main
 from data.image_data import ImageData
 from data.loading import load_data
+from evaluation.figures import evenly, label_figures
 from models import load_model
+from training.history import read_history
 from training.label_reader import label_reader
-from utils.evaluation import evenly, label_figures
-from utils.files import read_history
 
 
 @pytest.fixture(scope="module")

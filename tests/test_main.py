@@ -15,10 +15,10 @@ from conftest import ROOT, needs_mnist
 
 import main
 from data.loading import load_data
+from evaluation.figures import reconstruction_mse
 from models import load_model
-from utils.config import count_plateaus
-from utils.evaluation import reconstruction_mse
-from utils.files import read_history
+from training.history import read_history
+from training.schedules import count_plateaus
 
 SMALL = ["--data", "digits", "--n_hidden", "32", "--n_epoch", "2"]
 FILES = ["config.json", "flags.txt", "history.csv", "metrics.json", "model.keras"]

@@ -12,15 +12,15 @@ from data.pipeline import evaluation_batches, training_batches
 from main import read_config
 from models import LABELLED_DECODERS, MODELS, load_model
 from models.augmentation import shifted
-from models.fused_optimizers import FusedAdam, FusedSGD
+from models.layers import Dense, dropout
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
-from models.networks import ConvDecoder, ConvEncoder, Dense, DenseNetwork, dropout
-from models.supervised_aae import SupervisedAAE
+from models.networks import ConvDecoder, ConvEncoder, DenseNetwork
+from models.optimizers import FusedAdam, FusedSGD
+from models.supervised import SupervisedAAE
 from priors import PRIORS
-from utils.training import steps_per_call, uses_xla
+from training.fit import steps_per_call, uses_xla
 
-
-# The model as `main.py` makes it by default; without these, it is the first seed's.
+# What `main.py` makes by default.
 INDEPENDENT = {"joint_discriminator": True, "cycle": True}
 
 
@@ -33,13 +33,13 @@ def changed(before, variables):
 
 
 def test_parameter_count_of_the_seed_networks():
-    model = SupervisedAAE((28, 28, 1), 10, "gaussian", 20, n_hidden=3000)
+    model = SupervisedAAE((28, 28, 1), 10, prior="gaussian", n_z=20, n_hidden=3000)
     # 784-3000-3000-20, 20-3000-3000-784 and 30-3000-3000-1, with biases.
     assert model.encoder.count_params() == 785 * 3000 + 3001 * 3000 + 3001 * 20
     assert model.decoder.count_params() == 21 * 3000 + 3001 * 3000 + 3001 * 784
     assert model.discriminator.count_params() == 31 * 3000 + 3001 * 3000 + 3001
     # The second seed's has a width of its own.
-    model = SupervisedAAE((28, 28, 1), 10, "gaussian", 5, n_hidden=1000, d_hidden=500)
+    model = SupervisedAAE((28, 28, 1), 10, prior="gaussian", n_z=5, n_hidden=1000, d_hidden=500)
     assert model.discriminator.count_params() == 16 * 500 + 501 * 500 + 501
 
 
@@ -297,7 +297,9 @@ def test_one_label_head_serves_cross_entropy_decoder_and_d_y(make_model, labelle
 
 
 def test_a_joint_discriminator_sees_style_and_label_side_by_side(make_model):
-    joint, separate = (make_model("gaussian", 3, model="semi_supervised", joint_discriminator=j) for j in (1, 0))
+    joint, separate = (
+        make_model("gaussian", 3, model="semi_supervised", joint_discriminator=j) for j in (1, 0)
+    )
     assert joint.discriminator_shapes == {"discriminator": (13,)}
     codes = tf.constant(np.random.default_rng(0).normal(size=(6, 13)).astype(np.float32))
     for of_both, *parts in (
@@ -434,7 +436,7 @@ def test_a_decoder_without_labels_refuses_them(make_model):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_trains_with_convolutions_and_batch_norm(make_model, labelled_batch, name):
     model = make_model(
-        "gaussian", 3, model=name, network="conv", conv_widths=(4, 8), batch_norm=True, output="tanh"
+        "gaussian", 3, model=name, network="conv", conv_widths="4,8", batch_norm=True, output="tanh"
     )
     step = tf.function(lambda: model.train_step(labelled_batch))
     losses = []
@@ -556,7 +558,7 @@ def test_unsupervised_model_sees_no_labels(make_model, batch):
 def test_sharing_the_encoder_pass_changes_nothing(make_model, batch):
     """One step equals the three phases written out one after the other, each with its own passes."""
     model, reference = (make_model(keep_prob=1.0, noise_std=0.0, seed=3) for _ in range(2))
-    seeds = model._step_seeds(16)
+    seeds = model.step_seeds(0, 16)
     model.train_step(batch)
 
     images, labels = tf.cast(batch[0], tf.float32) / 255, batch[1]
@@ -600,7 +602,7 @@ def test_draws_differ_between_steps(make_model):
     model = make_model()
     seeds = []
     for _ in range(3):
-        seeds += [tuple(np.array(seed)) for seed in model._step_seeds(16)]
+        seeds += [tuple(np.array(seed)) for seed in model.step_seeds(0, 16)]
         model.step.assign_add(1)
     assert len(set(seeds)) == 48
 
@@ -770,7 +772,7 @@ def test_numpy_in_numpy_out(make_model, batch):
 def test_large_inputs_are_processed_in_batches(make_model, monkeypatch, batch):
     model = make_model()
     whole = model.encode(batch[0])
-    monkeypatch.setattr("models.adversarial_autoencoder.INFERENCE_BATCH", 7)
+    monkeypatch.setattr("models.prediction.INFERENCE_BATCH", 7)
     np.testing.assert_allclose(model.encode(batch[0]), whole, rtol=1e-4, atol=1e-6)
 
 

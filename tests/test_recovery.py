@@ -23,12 +23,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import main
 from models import load_model
-from utils import callbacks
-from utils.checkpoints import Checkpoint, read_description, save_model, saved_checkpoints
-from utils.config import read_saved_config
+from models.model_file import read_description, save_model
+from training import callbacks, divergence, interruptions
+from training.checkpoints import Checkpoint, noted, saved_checkpoints
+from training.history import read_history
+from training.run import _locked, prepare_run
+from training.saved_config import read_saved_config
+from training.tensorboard import TensorBoard, keep_events
 from utils.errors import UserError
-from utils.files import read_history, write_json
-from utils.run import _locked, prepare_run
+from utils.files import write_json
 
 # 65 steps to an epoch, in calls of 13.
 SMALL = ["--data", "digits", "--n_hidden", "16", "--batch_size", "20", "--n_epoch", "3"]
@@ -56,14 +59,14 @@ def prepared(*words):
 
 def at_step(monkeypatch, step, action):
     """Has `action` called with the model once `step` train steps are done."""
-    original = callbacks.StopOnNaN.on_train_batch_end
+    original = divergence.StopOnNaN.on_train_batch_end
 
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.step) == step:
             action(self.model)
         original(self, batch, logs)
 
-    monkeypatch.setattr(callbacks.StopOnNaN, "on_train_batch_end", on_train_batch_end)
+    monkeypatch.setattr(divergence.StopOnNaN, "on_train_batch_end", on_train_batch_end)
 
 
 def kill_at(monkeypatch, step, number):
@@ -168,7 +171,7 @@ def test_a_run_killed_after_its_last_epoch_still_gets_its_pictures(whole, tmp_pa
 
 
 def test_a_second_signal_acts_as_it_always_does(capfd):
-    with pytest.raises(KeyboardInterrupt), callbacks.caught_signals() as caught:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), interruptions.caught_signals() as caught:  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         assert caught == [signal.SIGINT]
         os.kill(os.getpid(), signal.SIGINT)
@@ -236,8 +239,8 @@ def test_checkpoint_every(monkeypatch, interval, expected):
     monkeypatch.setattr(callbacks, "check_weights", lambda model, run: None)
     monkeypatch.setattr(callbacks, "save_checkpoint", lambda *words: saved.append(words[2]))
     now = [0]
-    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    checkpoints = callbacks.Checkpoints(run, [])
+    monkeypatch.setattr(interruptions.time, "monotonic", lambda: now[0])
+    checkpoints = interruptions.Checkpoints(run, [])
     checkpoints.set_model(SimpleNamespace(train_trackers=[], stop_training=False))
     checkpoints.on_train_begin()
     for epoch, n_calls in ((1, 4), (2, 5)):
@@ -256,7 +259,8 @@ def test_checkpoint_every(monkeypatch, interval, expected):
 @pytest.fixture
 def model_file(tmp_path, make_model):
     path = tmp_path / "small.keras"
-    save_model(make_model(), path, Checkpoint(2), {"flags": {"n_z": 2}, "data": {}, "versions": {}})
+    description = {"flags": {"n_z": 2}, "data": {}, "versions": {}}
+    save_model(make_model(), path, noted(Checkpoint(2), description))
     return path
 
 
@@ -333,10 +337,9 @@ def rewrite(directory, **changes):
     """Notes other things in the newest checkpoint, with a right checksum."""
     path = directory / "checkpoints" / "epoch_00001_step_00026.keras"
     noted = read_description(path)
-    checkpoint = Checkpoint(**noted.pop("checkpoint"))
     for part, values in changes.items():
         noted[part] = {**noted[part], **values}
-    save_model(SimpleNamespace(save=lambda copy: shutil.copy(path, copy)), path, checkpoint, noted)
+    save_model(SimpleNamespace(save=lambda copy: shutil.copy(path, copy)), path, noted)
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(begun, capsys):
@@ -514,7 +517,7 @@ def test_a_file_in_place_of_a_folder(begun, capsys):
 
 
 def test_tensorboard_loses_its_file(tmp_path, make_model, batch):
-    tensorboard = callbacks.TensorBoard(tmp_path / "tensorboard", batch[0], 0)
+    tensorboard = TensorBoard(tmp_path / "tensorboard", batch[0], 0)
     tensorboard.set_model(make_model())
     tensorboard.on_epoch_end(0, {"d_loss": 1.4})
     shutil.rmtree(tmp_path / "tensorboard")
@@ -538,7 +541,7 @@ def test_tensorboard_forgets_what_will_be_written_again(tmp_path):
     writer.close()
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-7])  # the last record is torn
-    callbacks.keep_events(tmp_path, 2)
+    keep_events(tmp_path, 2)
     kept = {tag: [step for step, _ in values] for tag, values in chaos.events(tmp_path).items()}
     assert kept == {"tensorboard:d_loss": [1, 2], "tensorboard:preview/samples": [1, 2]}
 
@@ -576,11 +579,11 @@ def test_nan_stops_within_the_epoch_with_one_line(begun, monkeypatch, capsys):
 def test_a_nan_that_no_loss_shows_yet_is_not_saved(make_model, tmp_path):
     model = make_model()
     run = SimpleNamespace(steps_per_epoch=10, last_good="")
-    callbacks.check_weights(model, run)
+    divergence.check_weights(model, run)
     moments = model.g_optimizer.variables[2]
     moments.assign(tf.fill(moments.shape, math.nan))
     with pytest.raises(UserError, match=f"{moments.path} became NaN"):
-        callbacks.check_weights(model, run)
+        divergence.check_weights(model, run)
 
 
 def rows(count, real=0.6, fake=0.6, g_loss=0.8, d="d"):
@@ -593,20 +596,20 @@ def rows(count, real=0.6, fake=0.6, g_loss=0.8, d="d"):
 )
 def test_collapse_is_seen_when_it_lasts(bad):
     name = {"d": bad.get("d", "d")}
-    assert not callbacks.has_collapsed(rows(30, **name))
-    assert not callbacks.has_collapsed(rows(9, **bad))
-    assert callbacks.has_collapsed(rows(20, **name) + rows(10, **bad))
-    assert not callbacks.has_collapsed(rows(20, **bad) + rows(1, **name))
+    assert not divergence.has_collapsed(rows(30, **name))
+    assert not divergence.has_collapsed(rows(9, **bad))
+    assert divergence.has_collapsed(rows(20, **name) + rows(10, **bad))
+    assert not divergence.has_collapsed(rows(20, **bad) + rows(1, **name))
 
 
 def test_collapse_is_said_once_in_a_run(capsys):
     history = SimpleNamespace(rows=rows(9, g_loss=5.0))
-    warning = callbacks.CollapseWarning(history)
+    warning = divergence.CollapseWarning(history)
     for epoch in range(9, 12):
         history.rows = rows(epoch + 1, g_loss=5.0)
         warning.on_epoch_end(epoch)
     assert capsys.readouterr().out.count("WARNING") == 1
-    resumed = callbacks.CollapseWarning(history)
+    resumed = divergence.CollapseWarning(history)
     resumed.on_epoch_end(12)
     assert capsys.readouterr().out == ""
 
@@ -622,7 +625,7 @@ def test_saving_leaves_no_memory(make_model, tmp_path):
     model, sizes = make_model(), []
     for count in (5, 20):
         for _ in range(count):
-            save_model(model, tmp_path / "model.keras", Checkpoint(), {})
+            save_model(model, tmp_path / "model.keras", {})
         gc.collect()
         sizes.append(resident_bytes())
     # Keras on its own leaves 0.2 MB with each.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from models import MODELS, load_model
-from models.fused_optimizers import FusedSGD
-from models.saved_model import CONFIG, WEIGHTS
+from models.loading import CONFIG, WEIGHTS
+from models.optimizers import FusedSGD
 from utils.errors import UserError
 
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from data.pipeline import evaluation_batches
-from models.fused_optimizers import FusedAdam
-from models.supervised_aae import SupervisedAAE
+from models.optimizers import FusedAdam
+from models.supervised import SupervisedAAE
 
 
 class WithoutDraws(SupervisedAAE):

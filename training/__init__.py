@@ -1,0 +1,1 @@
+"""One run: its settings, its directory, `fit` and what happens beside it."""

@@ -1,4 +1,4 @@
-"""A network that reads labels in images, to measure whether what a model decodes shows the label it was given.
+"""A network that reads labels in images, to measure whether a decoder obeys the label that it is given.
 
 It belongs to the data, not to a run: it is trained once on the training split and kept in a file, so that
 the figures of all runs on these images come from the same reader.
@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.readers import read_arrays
 from models.augmentation import shifted, to_unit_interval
 from utils.errors import first_line
 from utils.files import atomic_path
+from utils.untrusted import read_arrays
 
 FORMAT = 1  # to be raised with every change of the network or of its training
 BATCH = 128
@@ -124,7 +124,9 @@ def _train(network, data):
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, epochs * per_epoch)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    network.fit(batches, epochs=EPOCHS, steps_per_epoch=epochs * per_epoch // EPOCHS, shuffle=False, verbose=2)
+    network.fit(
+        batches, epochs=EPOCHS, steps_per_epoch=epochs * per_epoch // EPOCHS, shuffle=False, verbose=2
+    )
 
 
 def _save(network, paths):

@@ -1,11 +1,9 @@
-"""Files that are either whole or absent, what is in them, and reading no more of one than is meant."""
+"""Files that are either whole or absent, and what is in them."""
 
 import contextlib
-import csv
 import json
 import os
 import re
-import stat
 from pathlib import Path
 
 
@@ -41,22 +39,6 @@ def remove_temporaries(folder):
         path.unlink()
 
 
-def read_limited(path, limit):
-    """The content, in bytes, of a regular file.
-
-    Raises:
-        OSError: if it has more than `limit` bytes, is anything but a file, or cannot be read.
-    """
-    # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-    with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no file but a pipe or a device")
-        if status.st_size > limit:
-            raise OSError(f"it has {status.st_size} bytes, more than {limit}")
-        return file.read(status.st_size)
-
-
 def write_text(path, text):
     """Writes a text file atomically."""
     with atomic_path(path) as temporary:
@@ -69,10 +51,3 @@ def write_json(path, content):
     # A list of numbers reads better on one line than on one each.
     text = re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
     write_text(path, text + "\n")
-
-
-def read_history(path):
-    """The rows of a history.csv as dicts of floats, `epoch` an int."""
-    with open(path, newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"])} for row in rows]

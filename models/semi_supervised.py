@@ -1,10 +1,11 @@
 """The semi-supervised adversarial autoencoder."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models.adversarial_autoencoder import AdversarialAutoencoder
-from models.augmentation import to_unit_interval
+from models.augmentation import noised, to_unit_interval
 from models.losses import label_loss
 
 
@@ -20,21 +21,9 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     digit as well, and then the decoder ignores the label. Two things prevent it: one discriminator of the
     pair makes style and label independent, and the cycle tells the decoder that the encoder must read a
     label in what is decoded from it.
-
-    Args:
-        joint_discriminator: whether one D holds (style, label) against p(z) p(y); otherwise D_z holds the
-            style against p(z), and D_y the label against p(y).
-        cycle: whether there is a phase that trains the decoder by what the encoder reads in its images.
-        **kwargs: those of `AdversarialAutoencoder`.
     """
 
     decodes_labels = True
-
-    # These defaults are the model's of files that do not say.
-    def __init__(self, *args, joint_discriminator=False, cycle=False, **kwargs):
-        self.joint_discriminator = joint_discriminator
-        self.cycle = cycle
-        super().__init__(*args, **kwargs)
 
     @property
     def code_size(self):
@@ -42,18 +31,18 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     @property
     def discriminator_shapes(self):
-        if self.joint_discriminator:
+        if self.settings.joint_discriminator:
             return {"discriminator": (self.n_z + self.n_classes,)}
         return {"discriminator_z": (self.n_z,), "discriminator_y": (self.n_classes,)}
 
     @property
     def phases(self):
-        cycle = {"cycle": self.decoder.trainable_variables} if self.cycle else {}
+        cycle = {"cycle": self.decoder.trainable_variables} if self.settings.cycle else {}
         return {**super().phases, "ce": self.encoder.trainable_variables, **cycle}
 
     @property
     def logged(self):
-        cycle = ["cycle_loss", "cycle_accuracy"] if self.cycle else []
+        cycle = ["cycle_loss", "cycle_accuracy"] if self.settings.cycle else []
         return [*super().logged, "label_loss", "labelled_accuracy", *cycle]
 
     def decoder_input(self, codes, labels):
@@ -77,19 +66,19 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def _judged(self, style, label):
         """What each discriminator sees of a style (B, n_z) and a label (B, K)."""
-        return (tf.concat([style, label], axis=1),) if self.joint_discriminator else (style, label)
+        return (tf.concat([style, label], axis=1),) if self.settings.joint_discriminator else (style, label)
 
     def last_phase(self, data, seeds):
         """Cross entropy and cycle; data holds labelled images (L, H, W, C) and labels (L,) at the end."""
         images, _, labelled_images, labels = data
         logged = self._cross_entropy_phase(labelled_images, labels, next(seeds), next(seeds))
-        return logged | (self._cycle_phase(images, next(seeds)) if self.cycle else {})
+        return logged | (self._cycle_phase(images, next(seeds)) if self.settings.cycle else {})
 
     def _cross_entropy_phase(self, images, labels, noise_seed, dropout_seed):
         """The encoder learns the labels of the labelled images."""
-        _, noised = self.clean_and_noised(images, noise_seed)
+        _, inputs = self.clean_and_noised(images, noise_seed)
         with tf.GradientTape() as tape:
-            _, logits = self.split(self.encoder(noised, seed=dropout_seed))
+            _, logits = self.split(self.encoder(inputs, seed=dropout_seed))
             loss = label_loss(labels, logits)
         self.update("ce", tape, loss)
         return {"label_loss": loss, "labelled_accuracy": is_right(labels, logits)}
@@ -107,33 +96,19 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         labels = self.prior.sample_labels(count, label_seed)
         with tf.GradientTape() as tape:
             decoded = self.decoder(tf.concat([styles, self.label_rows(labels)], axis=1))
-            noised = decoded + self._pixel_noise(tf.shape(decoded), noise_seed)
-            _, logits = self.split(self.encoder(noised))
+            _, logits = self.split(self.encoder(noised(decoded, noise_seed, self.settings.input_noise)))
             loss = label_loss(labels, logits)
         self.update("cycle", tape, loss)
         return {"cycle_loss": loss, "cycle_accuracy": is_right(labels, logits)}
 
     # Use after training.
 
-    def encode(self, images):
-        """Styles of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 (N, n_z).
-
-        Raises:
-            ValueError: if the images have another shape or type.
-        """
+    def encode(self, images) -> np.ndarray:
         return self._encoder_output(images)[:, : self.n_z]
 
-    def classify(self, images):
-        """Probabilities of the labels of images: (N, H, W, C), as for `encode`, to float32 (N, K).
-
-        Raises:
-            ValueError: if the images have another shape or type.
-        """
+    def classify(self, images) -> np.ndarray:
+        """Probabilities of the labels of images, float32 (N, K); images as for `encode`."""
         return tf.nn.softmax(self._encoder_output(images)[:, self.n_z :]).numpy()
-
-    def get_config(self):
-        settings = {"joint_discriminator": self.joint_discriminator, "cycle": self.cycle}
-        return {**super().get_config(), **settings}
 
 
 def is_right(labels, logits):

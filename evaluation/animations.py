@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
+from evaluation.plots import tile
 from utils.files import atomic_path
-from utils.plots import tile
 
 N_POSITIONS = 11  # of a sweep in one direction
 N_MORPHS = 10  # frames from one label to the next

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
 from data.loading import SUBSTITUTE_NOTE, load_data
-from utils.checkpoints import Checkpoint, choose_checkpoint, data_differences, saved_checkpoints
-from utils.config import CHANGEABLE, Config, read_saved_config
+from models.model_file import data_differences
+from training.checkpoints import Checkpoint, choose_checkpoint, saved_checkpoints
+from training.history import read_history
+from training.memory import refuse_what_cannot_fit
+from training.saved_config import read_saved_config
+from training.settings import CHANGEABLE, Config
 from utils.errors import UserError, first_line
-from utils.files import read_history, remove_temporaries, write_json, write_text
+from utils.files import remove_temporaries, write_json, write_text
 
 LOCK = ".lock"
 
@@ -80,14 +83,11 @@ def prepare_run(config):
     Raises:
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
-    if config.data in ATTRIBUTE_DATASETS:
-        _refuse_attributes(config)  # before minutes of decoding
-    if config.data in RESIZED:
-        config.check_image_shape((config.image_size, config.image_size))  # likewise
     data = load_data(config.data, config.data_dir, config.image_size)
     if data.has_attributes:
-        _refuse_attributes(config)
+        config.refuse_attributes()
     config.check_image_shape(data.image_shape)
+    refuse_what_cannot_fit(config, data.image_shape, data.n_classes)
     if config.resume:
         data = _same_data(Path(config.run_dir), data)
     if config.batch_size > len(data.train_images):
@@ -172,18 +172,6 @@ def _check_history(path, n_epochs):
         raise UserError(f"{path}, without which the run cannot go on: {first_line(error)}.") from None
     if epochs != list(range(1, n_epochs + 1)):
         raise UserError(f"{path} lacks some of the epochs 1 to {n_epochs}, so the run cannot go on.")
-
-
-def _refuse_attributes(config):
-    if config.PARR or (config.PMLR and config.model == "conditional"):
-        raise UserError(
-            f"--{'PARR' if config.PARR else 'PMLR'} draws every class; {config.data} has attributes instead."
-        )
-    if config.model in ("supervised", "semi_supervised"):
-        raise UserError(
-            f"--model {config.model} needs one class per image, which {config.data} does not have: "
-            f"choose --model conditional or unsupervised."
-        )
 
 
 def _choose_labelled(config, data):

@@ -132,6 +132,12 @@ def draw_codes(axes, codes, labels, limit):
     outside = int(np.sum(np.abs(codes).max(axis=1) > limit))
     if outside:
         axes.text(0.01, 0.01, f"{outside} of {len(codes)} outside", transform=axes.transAxes, fontsize=8)
+    if outside == len(codes):
+        # The plane is empty, as after a failed training: a small one shows where they are.
+        inset = axes.inset_axes([0.55, 0.08, 0.4, 0.4])
+        inset.scatter(codes[:, 0], codes[:, 1], s=2, color=CLASS_COLORS[0], linewidths=0)
+        inset.set_title("where they are", fontsize=8)
+        inset.tick_params(labelsize=7)
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     axes.grid(alpha=0.3)
 

@@ -1,6 +1,7 @@
 """The conditional adversarial autoencoder."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models.adversarial_autoencoder import AdversarialAutoencoder
@@ -32,13 +33,6 @@ class ConditionalAAE(AdversarialAutoencoder):
     def decoder_input(self, codes, labels):
         return self.with_label(codes, labels)
 
-    def reconstruct(self, images, labels):
-        """Decoded codes of images: (N, H, W, C), uint8 or float32 in [0, 1], to float32 of that shape.
-
-        Args:
-            labels: of the images, as for `decode`.
-
-        Raises:
-            ValueError: if images or labels have another shape or type, or a label is out of range.
-        """
+    def reconstruct(self, images, labels) -> np.ndarray:
+        """Decoded codes of images: float32 (N, H, W, C) in [0, 1]; labels of the images as for `decode`."""
         return self.decode(self.encode(images), labels)

@@ -1,5 +1,7 @@
 """The figures of metrics.json, measured on the whole test split without noise or dropout."""
 
+import dataclasses
+
 import numpy as np
 
 N_PROJECTIONS = 200
@@ -8,60 +10,90 @@ N_SWAPPED = 2000  # test images whose styles are decoded with every label
 N_GENERATED = 1000  # samples of the prior for every label
 
 
-def evaluate(model, data, codes, reader=None):
-    """Measures a trained model.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What is measured.
 
-    Args:
+    Attributes:
         model: an `AdversarialAutoencoder`.
         data: an `ImageData`.
         codes: float32 (N, n_z), the codes of the test images.
-        reader: a `LabelReader` of the data, where the decoder sees labels.
-
-    Returns:
-        dict of floats: `test_reconstruction_mse` (mean over images and pixels, [0, 1] scale),
-        `prior_distance`, `prior_distance_floor` and, where labels have their own part of the prior,
-        `test_component_accuracy` with its ceiling and `prior_distance_given_labels`; of models that
-        classify, the errors of test and validation split and the entropies of the test predictions (nats);
-        with a reader, those of `label_figures`.
+        reader: a `LabelReader` of the data, or None.
     """
-    count = len(codes)
 
-    def prior_sample(index):
+    model: object
+    data: object
+    codes: np.ndarray
+    reader: object = None
+
+    def prior_sample(self, index):
+        """As many samples of the prior as there are codes, other ones for every index from 0."""
         # Seeds below 0 are never used by `generate`.
-        return model.sample_prior(count, seed=-1 - index)[0]
+        return self.model.sample_prior(len(self.codes), seed=-1 - index)[0]
 
+
+def evaluate(model, data, codes, reader=None):
+    """Measures a trained model: a dict of floats, those of all `FIGURES`. Arguments as of `Trained`."""
+    trained = Trained(model, data, codes, reader)
+    return {name: value for figures in FIGURES for name, value in figures(trained).items()}
+
+
+def of_reconstruction(of):
+    """`test_reconstruction_mse`: mean over images and pixels, [0, 1] scale."""
+    error = reconstruction_mse(of.model, of.data.test_images, of.data.test_labels)
+    return {"test_reconstruction_mse": error}
+
+
+def of_prior(of):
+    """`prior_distance` of the test codes, and `prior_distance_floor` between two samples of the prior."""
+    seed = of.model.settings.seed
     floors = [
-        sliced_wasserstein(prior_sample(2 * i + 1), prior_sample(2 * i + 2), model.seed)
+        sliced_wasserstein(of.prior_sample(2 * i + 1), of.prior_sample(2 * i + 2), seed)
         for i in range(N_FLOOR_PAIRS)
     ]
-    metrics = {
-        "test_reconstruction_mse": reconstruction_mse(model, data.test_images, data.test_labels),
-        "prior_distance": sliced_wasserstein(codes, prior_sample(0), model.seed),
+    return {
+        "prior_distance": sliced_wasserstein(of.codes, of.prior_sample(0), seed),
         "prior_distance_floor": float(np.mean(floors)),
     }
-    if hasattr(model, "classify"):
-        probabilities = model.classify(data.test_images)
-        validation = model.classify(data.validation_images)
-        of_mean, mean = label_entropies(probabilities)
-        metrics |= {
-            "test_error_percent": error_percent(probabilities, data.test_labels),
-            "validation_error_percent": error_percent(validation, data.validation_labels),
-            "entropy_of_mean_prediction": of_mean,
-            "mean_entropy_of_predictions": mean,
-        }
-    if reader:
-        metrics |= label_figures(model, evenly(codes, N_SWAPPED), reader)
-    if model.labels_have_places:
-        labels = data.test_labels
-        drawn = model.prior.sample(count, [model.seed, -1], labels).numpy()
-        metrics |= {
-            # Against codes drawn for the test labels, whose classes are not equally frequent.
-            "prior_distance_given_labels": sliced_wasserstein(codes, drawn, model.seed),
-            "test_component_accuracy": component_accuracy(model.prior, codes, labels),
-            # What codes that follow the prior exactly would reach: its components overlap.
-            "component_accuracy_ceiling": component_accuracy(model.prior, drawn, labels),
-        }
-    return metrics
+
+
+def of_classification(of):
+    """Of models that classify: errors in percent, and entropies of the test predictions in nats."""
+    if not hasattr(of.model, "classify"):
+        return {}
+    probabilities = of.model.classify(of.data.test_images)
+    validation = of.model.classify(of.data.validation_images)
+    of_mean, mean = label_entropies(probabilities)
+    return {
+        "test_error_percent": error_percent(probabilities, of.data.test_labels),
+        "validation_error_percent": error_percent(validation, of.data.validation_labels),
+        "entropy_of_mean_prediction": of_mean,
+        "mean_entropy_of_predictions": mean,
+    }
+
+
+def of_labels(of):
+    """With a reader: how often the decoder obeys, see `label_figures`."""
+    return label_figures(of.model, evenly(of.codes, N_SWAPPED), of.reader) if of.reader else {}
+
+
+def of_components(of):
+    """Where labels have their own part of the prior: `test_component_accuracy`, its ceiling, a distance."""
+    if not of.model.labels_have_places:
+        return {}
+    labels, seed = of.data.test_labels, of.model.settings.seed
+    drawn = of.model.prior.sample(len(of.codes), [seed, -1], labels).numpy()
+    return {
+        # Against codes drawn for the test labels, whose classes are not equally frequent.
+        "prior_distance_given_labels": sliced_wasserstein(of.codes, drawn, seed),
+        "test_component_accuracy": component_accuracy(of.model.prior, of.codes, labels),
+        # What codes that follow the prior exactly would reach: its components overlap.
+        "component_accuracy_ceiling": component_accuracy(of.model.prior, drawn, labels),
+    }
+
+
+# To add figures to metrics.json: a function of a `Trained` that returns a dict of floats, and a line here.
+FIGURES = [of_reconstruction, of_prior, of_classification, of_labels, of_components]
 
 
 def label_figures(model, styles, reader):

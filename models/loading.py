@@ -10,19 +10,23 @@ import itertools
 import json
 import math
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
 
 from models import MODELS
+from models.model_file import read_description, value_differences
 from models.networks import smallest_side
+from models.settings import updated_config
 from utils import registry
-from utils.checkpoints import checked_model_file
 from utils.errors import UserError, first_line
+from utils.untrusted import read_limited, refuse_links
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = {"metadata.json", CONFIG, WEIGHTS}
 MAX_JSON_BYTES = 2**20  # the configuration of the largest model has 4 kB
+MAX_RUN_BYTES = 2**24  # of a run's config.json
 MAX_CLASSES = 2**10  # the labels of data sets are uint8
 # Beside those of this project; they hold nothing but numbers.
 OPTIMIZERS = {
@@ -38,7 +42,7 @@ class BadModelFile(UserError, ValueError):
     """A file that is no model of this project, or a damaged one."""
 
 
-def load_model(path):
+def load_model(path) -> keras.Model:
     """Loads a trained model, with its optimizers, from a run directory or a .keras file.
 
     The memory it takes is at most a few times the size of the file.
@@ -48,15 +52,26 @@ def load_model(path):
         ValueError: in one line, if the file is damaged, of a newer version, not of the run whose directory it
             is in, or anything else than a saved model of this project.
     """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no trained model at {file}.")
     try:
-        file = checked_model_file(path)
-    except UserError as error:
-        raise BadModelFile(str(error)) from None
-    try:
+        noted = read_description(file)
+        if noted and (path / "config.json").is_file():
+            _refuse_another_run(path, noted)
         _check(file)
         return keras.saving.load_model(file, safe_mode=True)
     except Exception as error:  # whatever zipfile, json, h5py and Keras raise on damaged files
         raise BadModelFile(f"{file} is damaged or no model of this project: {first_line(error)}") from None
+
+
+def _refuse_another_run(directory, noted):
+    """Raises a ValueError where a model file's description is not that of the run in the same directory."""
+    refuse_links(directory)
+    run = json.loads(read_limited(directory / "config.json", MAX_RUN_BYTES))
+    if differences := value_differences(noted, run):
+        raise ValueError(f"it belongs to another run: {', '.join(differences)}")
 
 
 def _check(file):
@@ -77,9 +92,10 @@ def _check_config(saved):
     classes = {f"aae>{registry.load(MODELS, name).__name__}" for name in MODELS}  # registers them with Keras
     if saved["registered_name"] not in classes:
         raise ValueError(f"it holds a {saved['registered_name']!r}")
-    config = saved["config"]
+    config = updated_config(saved["config"])
     height, width, channels = config["image_shape"]
-    n_z, n_hidden, widths = config["n_z"], config["n_hidden"], config["conv_widths"]
+    n_z, n_hidden = config["n_z"], config["n_hidden"]
+    widths = [int(width) for width in config["conv_widths"].split(",")]
     d_hidden = config["d_hidden"] or n_hidden
     sizes = [height, width, channels, config["n_classes"], n_z, n_hidden, d_hidden, *widths]
     if not all(type(size) is int and size >= 1 for size in sizes):

@@ -1,0 +1,1 @@
+"""Figures, pictures and animations of a trained model; nothing here trains."""

@@ -1,0 +1,178 @@
+"""The pictures of a trained model: all of plots/ but the previews. To add one: a function, and a line."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from evaluation import animations, plots
+from evaluation.figures import decode_samples, evenly
+
+MANIFOLD_SIDE = 20
+MAX_STYLES = 20  # labels of a page of styles: more would be a wall
+
+
+@dataclasses.dataclass(frozen=True)
+class Sitting:
+    """All that pictures are made of.
+
+    Attributes:
+        config: the settings of the run, of which pictures read `PMLR`, `animate`, `seed` and the like.
+        data: an `ImageData`.
+        model: an `AdversarialAutoencoder`.
+        plots: the folder to fill.
+        codes: float32 (N, n_z), of all test images.
+        rows: of history.csv.
+        fixed_codes: float32 (M, n_z), the codes of the samples.
+        limit: of the axes of the coding plane, see `axes_limit`.
+    """
+
+    config: object
+    data: object
+    model: object
+    plots: Path
+    codes: np.ndarray
+    rows: list
+    fixed_codes: np.ndarray
+    limit: float
+
+    @property
+    def name(self):
+        """What is drawn, for titles."""
+        return f"{self.data.name}, {self.model.settings.prior}, n_z {self.model.n_z}"
+
+
+def axes_limit(model):
+    """Half the side of the square that coding-space pictures show: the prior's reach and a margin."""
+    return 1.15 * float(np.abs(model.sample_prior(10_000, seed=-1)[0]).max())
+
+
+def draw_pictures(sitting):
+    """Fills plots/ with those of `PICTURES` that the model and the settings allow."""
+    for draw in PICTURES:
+        draw(sitting)
+
+
+def reconstructions(of):
+    """100 test images beside their reconstructions."""
+    # An even choice over the test split, which digits and folders may hold sorted by class.
+    chosen = evenly(np.arange(len(of.codes)), 100)
+    images, labels = of.data.test_images[chosen], of.data.test_labels[chosen]
+    path = of.plots / "reconstructions.png"
+    plots.save_reconstructions(path, images, of.model.reconstruct(images, labels), of.data.note)
+
+
+def samples(of):
+    """Decoded samples of the prior."""
+    images = decode_samples(of.model, of.fixed_codes, of.data)
+    title = f"Samples of the prior ({of.name})"
+    plots.save_image_grid(of.plots / "samples.png", images, 10, title, of.data.note)
+
+
+def curves(of):
+    """Losses and rates."""
+    plots.save_curves(of.plots / "curves.png", of.rows, of.data.note)
+
+
+def coding_plane(of):
+    """n_z 2: the target prior, and the codes of the test images, on the same axes."""
+    if of.model.n_z != 2:
+        return
+    codes, labels = of.model.sample_prior(len(of.codes), seed=-1)
+    labels = labels if of.model.labels_have_places else None
+    title = f"Target prior ({of.name})"
+    plots.save_codes(of.plots / "prior.png", codes, labels, of.limit, title, of.data.note)
+    title = f"Codes of {len(of.codes)} test images ({of.name})"
+    plots.save_codes(of.plots / "codes.png", of.codes, of.data.test_labels, of.limit, title, of.data.note)
+
+
+def scatter_matrices(of):
+    """n_z 3 to 10: pairs of axes of up to 2000 test codes, by class and by what D thinks of them."""
+    if not 3 <= of.model.n_z <= 10:
+        return
+    # Points on a dense plot hide each other, so more of them would show less.
+    chosen = evenly(np.arange(len(of.codes)), 2000)
+    images, labels = of.data.test_images[chosen], of.data.test_labels[chosen]
+    logits = of.model.judge(images, labels)
+    pictures = {
+        "scatter_logits.png": (logits, "Test codes, by D's logit: above 0, D takes them for the prior's")
+    }
+    if not of.data.has_attributes:
+        pictures["scatter_classes.png"] = (labels, "Test codes, by class")
+    for name, (values, title) in pictures.items():
+        plots.save_scatter_matrix(of.plots / name, of.codes[chosen], values, title, of.data.note)
+
+
+def confusion(of):
+    """Which labels a model that classifies confuses."""
+    if hasattr(of.model, "classify"):
+        predictions = of.model.classify(of.data.test_images).argmax(axis=1)
+        plots.save_confusion(of.plots / "confusion.png", of.data.test_labels, predictions, of.data.note)
+
+
+def manifold(of):
+    """PMLR: the decoded plane, over the prior's percentiles, and along the part of each label.
+
+    A decoder that sees the label gives one plane per label.
+    """
+    if not of.config.PMLR:
+        return
+    grid = of.model.prior.percentile_grid(MANIFOLD_SIDE, of.config.seed).reshape(-1, 2)
+    title = f"Manifold over the percentiles of the {of.config.prior} prior"
+    if of.model.decodes_labels:
+        for label in range(of.model.n_classes):
+            images = of.model.decode(grid, np.full(len(grid), label))
+            path = of.plots / f"manifold_label_{label}.png"
+            plots.save_image_grid(path, images, MANIFOLD_SIDE, f"{title}, label {label}", of.data.note)
+        return
+    images = of.model.decode(grid)
+    plots.save_image_grid(of.plots / "manifold.png", images, MANIFOLD_SIDE, title, of.data.note)
+    if of.model.labels_have_places:
+        paths = of.model.prior.component_paths(MANIFOLD_SIDE)
+        plots.save_image_grid(
+            of.plots / "manifold_components.png",
+            of.model.decode(paths.reshape(-1, 2)),
+            MANIFOLD_SIDE,
+            "Along the part of the prior that belongs to each label",
+            of.data.note,
+            row_labels=range(len(paths)),
+        )
+
+
+def styles(of):
+    """Where the decoder sees classes: a style per row, that of the test image at the left, in all labels."""
+    if not of.model.decodes_labels or of.data.has_attributes:
+        return
+    labels = np.arange(min(of.model.n_classes, MAX_STYLES))
+    # The first test image of every label.
+    chosen = [int(np.argmax(of.data.test_labels == label)) for label in labels]
+    images = of.model.decode(np.repeat(of.codes[chosen], len(labels), axis=0), np.tile(labels, len(chosen)))
+    title = "The style of the image at the left"
+    plots.save_styles(of.plots / "styles.png", of.data.test_images[chosen], images, title, of.data.note)
+
+
+def moving_pictures(of):
+    """--animate: traversals of the code, and labels that morph."""
+    if not of.config.animate:
+        return
+    print("Drawing the animations ...", flush=True)
+    folder = of.plots / "animations"
+    folder.mkdir(exist_ok=True)
+    animations.draw_traversals(
+        folder, of.model, of.data, of.config.animated_axes(), of.config.traversal_samples
+    )
+    if of.model.decodes_labels:
+        animations.draw_moving_labels(folder, of.model, of.data)
+
+
+PICTURES = [
+    reconstructions,
+    samples,
+    curves,
+    coding_plane,
+    scatter_matrices,
+    confusion,
+    manifold,
+    styles,
+    moving_pictures,
+]

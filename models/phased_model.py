@@ -1,0 +1,123 @@
+"""A Keras model that is trained in phases, each with its own loss, variables and optimizer."""
+
+import keras
+import tensorflow as tf
+
+from models.optimizers import FusedAdam
+
+
+class PhasedModel(keras.Model):
+    """What Keras needs to know of such a model: its optimizers, its functions, its figures, its saving.
+
+    A subclass has `phases`, `train_step` and `test_step`, `train_trackers` (its running means, which
+    `train_step` fills), `mse_tracker` (which `test_step` fills), and the weight `step`, which counts.
+    """
+
+    @property
+    def phases(self):
+        """What each phase trains: its name to a list of variables, in the order of its optimizer's state."""
+        raise NotImplementedError
+
+    def compile(self, jit_compile=False, steps_per_execution=1, **optimizers):
+        """Takes one optimizer per phase, e.g. `ae_optimizer`; by default the first seed's Adam for each.
+
+        Args:
+            jit_compile: whether XLA compiles the train step: faster on a GPU, slower on a CPU.
+            steps_per_execution: train steps per call of the train function.
+        """
+        # Without optimizer=None, Keras would add an RMSprop that trains nothing.
+        super().compile(optimizer=None, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
+        for phase, variables in self.phases.items():
+            rate = 2e-4 if phase == "d" else 1e-3
+            optimizer = optimizers.pop(f"{phase}_optimizer", None) or FusedAdam(rate, epsilon=1e-8)
+            # Keras silently skips optimizers that are not built when it saves or loads a model.
+            optimizer.build(variables)
+            setattr(self, f"{phase}_optimizer", optimizer)
+        if optimizers:
+            raise TypeError(f"No phase for {', '.join(optimizers)}: there are {', '.join(self.phases)}.")
+
+    def update(self, phase, tape, loss, condition=None):
+        """Applies the gradient of a phase's loss to the variables that this phase trains.
+
+        Args:
+            condition: a boolean scalar tensor, whether to do so at all; None for always.
+        """
+        # Gradients are summed over replicas, while every loss is a mean over one replica's batch.
+        share = tf.constant(1 / self.distribute_strategy.num_replicas_in_sync)
+        variables = self.phases[phase]
+        gradients = tape.gradient(loss, variables, output_gradients=share)
+        optimizer = getattr(self, f"{phase}_optimizer")
+        if condition is None:
+            optimizer.apply(gradients, variables)
+        else:
+            optimizer.apply_if(condition, gradients, variables)
+
+    def hold(self, images, labels):
+        """Keeps the training images where the model computes, so that batches are indices alone.
+
+        Args:
+            images: uint8 (N, H, W, C).
+            labels: uint8 (N,), or attributes (N, K).
+        """
+        self._held = (tf.constant(images), tf.constant(labels))
+
+    def _gathered(self, batch):
+        """The data of a train step; batches that are not dicts of indices are data already."""
+        if not isinstance(batch, dict):
+            return batch
+        return tuple(tf.gather(held, chosen) for chosen in batch.values() for held in self._held)
+
+    def step_seeds(self, seed, count):
+        """Seeds (count, 2) that depend on a run's seed, the step and the replica alone."""
+        key = tf.stack([tf.constant(seed, tf.int64), tf.convert_to_tensor(self.step)])
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.unstack(tf.random.split(tf.random.fold_in(key, replica), count))
+
+    @property
+    def metrics(self):
+        # Those that Keras resets every epoch; without its own loss tracker, which would stay 0.
+        return [*self.train_trackers, self.mse_tracker]
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            # XLA would copy the held images with every program, so they are gathered outside of it.
+            step = self.train_step
+            if self.jit_compile:
+                step = tf.function(step, jit_compile=True, autograph=False)
+
+            # AutoGraph would spend seconds on a step, which has no control flow that depends on tensors.
+            @tf.autograph.experimental.do_not_convert
+            def gather_and_step(batch):
+                step(self._gathered(batch))
+
+            @tf.function
+            def train_function(iterator):
+                for _ in tf.range(self.steps_per_execution):
+                    self.distribute_strategy.run(gather_and_step, args=(next(iterator),))
+                return {tracker.name: tracker.result() for tracker in self.train_trackers}
+
+            self.train_function = train_function
+        return self.train_function
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            step = tf.autograph.experimental.do_not_convert(self.test_step)
+
+            @tf.function
+            def test_function(iterator):
+                # Keras counts as many batches a call as in training, but here the last call may find fewer.
+                for _ in tf.range(self.steps_per_execution):
+                    batch = iterator.get_next_as_optional()
+                    if batch.has_value():
+                        self.distribute_strategy.run(step, args=(batch.get_value(),))
+                return {self.mse_tracker.name: self.mse_tracker.result()}
+
+            self.test_function = test_function
+        return self.test_function
+
+    def get_compile_config(self):
+        names = [f"{phase}_optimizer" for phase in self.phases]
+        return {name: keras.optimizers.serialize(getattr(self, name)) for name in names}
+
+    def compile_from_config(self, config):
+        self.compile(**{name: keras.optimizers.deserialize(o) for name, o in config.items()})

@@ -1,0 +1,149 @@
+"""The settings of the models: each once, with its default, its meaning and its limits."""
+
+import dataclasses
+
+from models import NETWORKS, RECONSTRUCTIONS
+from priors import PLANAR_PRIORS, PRIORS
+from utils.errors import UserError
+from utils.settings import check, setting
+
+MAX_UNITS = 2**16  # 17 GB of weights between two layers of so many
+SEMI_SUPERVISED = {"model": ("semi_supervised",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """What a model is made of and how its train step goes, whatever the data; see each field's `help`.
+
+    To add one: a line here, and its use.
+    """
+
+    prior: str = setting("gaussian", "Distribution that the codes are pushed onto.", "first", choices=PRIORS)
+    n_z: int = setting(
+        20, "Size of the code; even for priors on the plane.", "first", at_least=1, at_most=MAX_UNITS
+    )
+    network: str = setting("dense", "Kind of encoder and decoder.", "model", choices=NETWORKS)
+    n_hidden: int = setting(
+        1000,
+        "Units per hidden layer of encoder and decoder, if dense.",
+        "model",
+        at_least=1,
+        at_most=MAX_UNITS,
+        aliases=("super_n_hidden", "semi_n_hidden"),
+    )
+    conv_widths: str = setting(
+        "16,32,64",
+        "Channels per hidden layer; each after the first halves the side.",
+        "model",
+        pattern=r"[1-9]\d{0,3}(,[1-9]\d{0,3}){0,7}",
+        example="up to 8 numbers below 10000, such as 16,32,64",
+        only={"network": ("conv",)},
+    )
+    d_hidden: int = setting(
+        0,
+        "Units per hidden layer of D; 0 for as many as n_hidden.",
+        "model",
+        at_least=0,
+        at_most=MAX_UNITS,
+    )
+    activation: str = setting(
+        "relu",
+        "Of all hidden layers; leaky_relu has slope 0.2.",
+        "model",
+        choices=["relu", "leaky_relu"],
+    )
+    output: str = setting(
+        "sigmoid",
+        "Of the decoder; with tanh, pixels run from -1 to 1 inside the networks.",
+        "model",
+        choices=["sigmoid", "tanh"],
+    )
+    batch_norm: bool = setting(False, "Batch norm in encoder and decoder.", "model")
+    joint_discriminator: bool = setting(
+        True,
+        "One D of style and label together, which makes them independent, instead of one of each.",
+        "model",
+        only=SEMI_SUPERVISED,
+        before=False,
+    )
+    cycle: bool = setting(
+        True,
+        "Train the decoder to make images in which the encoder reads the label that it was given.",
+        "model",
+        only=SEMI_SUPERVISED,
+        before=False,
+    )
+    keep_prob: float = setting(
+        0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1
+    )
+    noised: bool = setting(True, "Add normal noise to the input in training.", "training")
+    noise_std: float = setting(
+        0.3,
+        "Standard deviation of that noise, on pixels in [0, 1].",
+        "training",
+        at_least=0,
+        only={"noised": (True,)},
+    )
+    shift: int = setting(
+        0,
+        "Move each training image by up to so many pixels at random.",
+        "training",
+        at_least=0,
+        at_most=8,
+    )
+    d_noise: float = setting(
+        0.15, "Standard deviation of the noise on every code that D sees.", "training", at_least=0
+    )
+    balance: bool = setting(
+        False, "Let D and G each wait while the other is far behind; needs optimizer adam.", "training"
+    )
+    reconstruction: str = setting(
+        "mean",
+        "The autoencoder's cost: the mean of the squared error over the pixels, or half its sum over them.",
+        "training",
+        choices=RECONSTRUCTIONS,
+    )
+    init_std: float = setting(
+        0.0, "Standard deviation of the initial weights; 0 for Glorot's.", "training", at_least=0
+    )
+    precision: str = setting(
+        "float32",
+        "Of the products in the hidden layers and of those that give images; all else is float32.",
+        "advanced",
+        choices=["float32", "bfloat16"],
+    )
+    seed: int = setting(0, "Every random draw depends on it.", "training", at_least=0, at_most=2**31 - 1)
+
+    def validate(self):
+        """Refuses what cannot work.
+
+        Raises:
+            UserError: one line about the first problem found.
+        """
+        check(self)
+        if self.prior in PLANAR_PRIORS and self.n_z % 2:
+            raise UserError(f"--prior {self.prior} needs an even --n_z, got {self.n_z}.")
+
+    @property
+    def widths(self):
+        """Channels of the convolutional networks' hidden layers, a tuple of ints."""
+        return tuple(map(int, self.conv_widths.split(",")))
+
+    @property
+    def input_noise(self):
+        """Standard deviation of the noise on the input in training; 0 for none."""
+        return self.noise_std if self.noised else 0.0
+
+    @property
+    def effective(self):
+        """The same settings, with no noise said in one of the two ways that there are."""
+        return dataclasses.replace(self, noised=True, noise_std=self.input_noise)
+
+
+def updated_config(config):
+    """A model's Keras configuration as this version writes it, from one that an earlier version wrote."""
+    # Those had Keras's own settings too, and widths as numbers.
+    config = {name: value for name, value in config.items() if name not in ("trainable", "dtype")}
+    if not isinstance(config["conv_widths"], str):
+        config["conv_widths"] = ",".join(map(str, config["conv_widths"]))
+    return config

@@ -1,0 +1,187 @@
+"""Trains a model on a prepared run, and has it measured and drawn."""
+
+import math
+import re
+import sys
+import time
+
+import tensorflow as tf
+
+from data.pipeline import evaluation_batches, training_batches
+from evaluation import report
+from evaluation.figures import evaluate
+from evaluation.pictures import Sitting, axes_limit, draw_pictures
+from models import MODELS, load_model
+from models.model_file import save_model
+from models.optimizers import FusedAdam, FusedSGD
+from training import callbacks
+from training.checkpoints import Checkpoint, noted
+from training.divergence import CollapseWarning, StopOnNaN
+from training.interruptions import Checkpoints, caught_signals, stopped
+from training.label_reader import label_reader
+from training.progress import EpochLines
+from training.tensorboard import TensorBoard
+from utils import registry
+from utils.errors import UserError, first_line
+from utils.files import write_json
+
+N_SAMPLES = 100
+
+
+def train_and_evaluate(run):
+    """Runs everything that comes after the data: training, model.keras, metrics.json and plots/.
+
+    Args:
+        run: a `Run`.
+
+    Raises:
+        UserError: if the training diverges, or the run directory can no longer be written.
+        Stopped: if SIGTERM or Ctrl-C came during the training; a checkpoint is saved.
+    """
+    try:
+        _train_and_evaluate(run)
+    except BrokenPipeError:  # of the console
+        raise
+    except (OSError, tf.errors.OpError) as error:
+        reason = re.sub(r"^{{.*}} ", "", first_line(error))  # TensorFlow begins with its own innards
+        raise UserError(
+            f"{run.directory} can no longer be written: {reason}. {run.last_good} When that is mended, go on "
+            f"with {run.resume_command}"
+        ) from None
+
+
+def _train_and_evaluate(run):
+    config, data, begin = run.config, run.data, run.begin
+    steps = run.steps_per_epoch
+    resumed = run.train_steps(begin) > 0
+    model = load_model(run.checkpoints / begin.name) if resumed else build_model(config, data)
+    if int(model.step) != run.train_steps(begin):
+        raise UserError(
+            f"{begin.name} holds {int(model.step)} train steps, but {begin} of this run comes after "
+            f"{run.train_steps(begin)}."
+        )
+    expected = build_model(config, data) if resumed else model
+    if type(model) is not type(expected) or model.made_with != expected.made_with:
+        raise UserError(f"{begin.name} is not a checkpoint of this run, but of one with other flags or data.")
+    model.compile(
+        jit_compile=uses_xla(config),
+        steps_per_execution=steps_per_call(config, steps, begin.step),
+        **{f"{phase}_optimizer": getattr(model, f"{phase}_optimizer") for phase in model.phases},
+    )
+    model.hold(data.train_images, data.train_labels)
+    print(
+        f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
+        f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
+        f"Results: {run.directory}" + (f"\n{_resumption(begin, config.n_epoch)}" if resumed else ""),
+        flush=True,
+    )
+    reader = label_reader(data) if model.decodes_labels else None
+    # The codes of the previews and of samples.png: the same ones every time.
+    fixed_codes, _ = model.sample_prior(N_SAMPLES, seed=0)
+    limit = axes_limit(model)
+    tensorboard = TensorBoard(
+        run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED], begin.epoch
+    )
+    history = callbacks.History(run.directory / "history.csv", begin.epoch)
+    progress = EpochLines(config.n_epoch, config.batch_size, quiet=sys.stdout.isatty())
+    start = time.perf_counter()
+    with caught_signals() as signals:
+        model.fit(
+            training_batches(
+                len(data.train_images), config.batch_size, config.seed, run.train_steps(begin), run.labelled
+            ),
+            epochs=config.n_epoch,
+            initial_epoch=begin.epoch,
+            steps_per_epoch=steps,
+            validation_data=evaluation_batches(data.validation_images, data.validation_labels),
+            shuffle=False,  # `training_batches` does it
+            verbose=1 if sys.stdout.isatty() else 0,
+            callbacks=[
+                callbacks.LearningRates(config.learning_rates, history),
+                *([callbacks.FreshPlayers(steps)] if config.balance else []),
+                callbacks.LabelFigures(data, reader),
+                StopOnNaN(run),
+                history,
+                CollapseWarning(history),
+                progress,
+                tensorboard,
+                callbacks.Previews(run.plots / "previews", data, fixed_codes, limit, tensorboard),
+                Checkpoints(run, signals),
+            ],
+        )
+    if signals:
+        raise stopped(signals, run)
+    seconds, speed = time.perf_counter() - start, progress.images_per_second
+
+    end = Checkpoint(config.n_epoch)
+    save_model(model, run.directory / "model.keras", noted(end, run.describe()))
+    codes = model.encode(data.test_images)
+    figures = evaluate(model, data, codes, reader)
+    metrics = {
+        **figures,
+        **({} if run.labelled is None else {"labelled_images": len(run.labelled)}),
+        "epochs": config.n_epoch,
+        "train_images_per_second": speed,
+        "wall_seconds": seconds,
+        "data": data.describe(),
+    }
+    write_json(run.directory / "metrics.json", metrics)
+    draw_pictures(Sitting(config, data, model, run.plots, codes, history.rows, fixed_codes, limit))
+    tensorboard.add_scalars(figures, config.n_epoch)
+    for picture in sorted(run.plots.glob("*.png")):
+        tensorboard.add_picture(picture.stem, picture, config.n_epoch)
+    tensorboard.writer.close()
+    print("\n".join([*report.summary(metrics), *report.where_to_look(run.directory)]), flush=True)
+
+
+def _resumption(begin, n_epochs):
+    """Where a resumed run goes on, as a line."""
+    if begin.epoch == n_epochs:
+        return f"The training is complete, {n_epochs} epochs: the model is measured and drawn again."
+    return f"Resuming after {begin}, of {n_epochs} epochs"
+
+
+def build_model(config, data):
+    """The untrained, compiled model of a configuration."""
+    model = registry.load(MODELS, config.model)(**model_arguments(config, data))
+
+    def optimizer(phase):  # the schedule sets the learning rate
+        if config.optimizer == "adam":
+            return FusedAdam(epsilon=1e-8)
+        return FusedSGD(momentum=config.gan_momentum if phase in ("d", "g") else config.momentum)
+
+    model.compile(**{f"{phase}_optimizer": optimizer(phase) for phase in model.phases})
+    return model
+
+
+def model_arguments(config, data):
+    """What the model's constructor takes, from a configuration and its data."""
+    return {
+        "image_shape": data.image_shape,
+        "n_classes": data.n_classes,
+        "attributes": data.has_attributes,
+        **config.model_settings,
+    }
+
+
+def uses_xla(config):
+    """Whether XLA compiles the train step: it pays on a GPU and costs on a CPU."""
+    if config.jit_compile == "auto":
+        return len(tf.config.list_physical_devices("GPU")) == 1
+    return config.jit_compile == "on"
+
+
+def steps_per_call(config, steps, done=0):
+    """How many train steps a call of the train function takes, so that calls end where the epoch does.
+
+    On a GPU, where steps are so short that calls show, as many as possible, unless checkpoints within the
+    epoch are asked for; otherwise up to 50.
+
+    Args:
+        steps: of an epoch.
+        done: steps of the first epoch that another process has taken.
+    """
+    shared = math.gcd(steps, done)
+    if tf.config.list_physical_devices("GPU") and not config.checkpoint_every:
+        return shared
+    return max(count for count in range(1, 51) if shared % count == 0)

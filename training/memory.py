@@ -1,0 +1,67 @@
+"""Whether a model fits into memory: where it does not, the kernel would kill the program without a word."""
+
+import math
+from pathlib import Path
+
+from models import LABELLED_DECODERS
+from utils.errors import UserError
+
+BYTES = 4  # of a float32
+STATES = {"adam": 2, "sgd": 1}  # numbers that an optimizer keeps beside each weight
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def refuse_what_cannot_fit(config, image_shape, n_classes):
+    """Compares what training needs at least with the memory that is there.
+
+    Args:
+        config: a `Config`.
+        image_shape: (H, W, C).
+
+    Raises:
+        UserError: with both numbers.
+    """
+    needed, there = training_bytes(config, image_shape, n_classes), available_bytes()
+    if there and needed > there:
+        raise UserError(
+            f"The model's weights, gradients and optimizers' states take {needed / 1e9:.1f} GB, and "
+            f"{there / 1e9:.1f} GB of memory are free: choose a smaller --n_hidden, --d_hidden, "
+            "--conv_widths or --n_z."
+        )
+
+
+def training_bytes(config, image_shape, n_classes):
+    """Bytes of the weights, of the optimizers' states and of the largest phase's gradients."""
+    labels, pixels = n_classes, math.prod(image_shape)
+    code = config.n_z + labels * (config.model == "semi_supervised")
+    decoded = config.n_z + labels * (config.model in LABELLED_DECODERS)
+    if config.network == "conv":
+        smallest = (
+            math.prod(side // 2 ** (len(config.widths) - 1) for side in image_shape[:2]) * config.widths[-1]
+        )
+        between = sum(16 * a * b for a, b in zip(config.widths, config.widths[1:], strict=False))
+        ends = 9 * image_shape[2] * config.widths[0]
+        encoder, decoder = (ends + between + smallest * n for n in (code, decoded))
+    else:
+        encoder, decoder = (config.n_hidden * (pixels + config.n_hidden + n) for n in (code, decoded))
+    d_hidden = config.d_hidden or config.n_hidden
+    two = config.model == "semi_supervised" and not config.joint_discriminator
+    discriminators = (2 if two else 1) * d_hidden * (d_hidden + config.n_z + 1)
+    # Each phase's optimizer has states of its own: the encoder's are those of AE, of G, and of the labels.
+    phases = config.learning_rates(0)
+    states = (2 + ("ce" in phases)) * encoder + (1 + ("cycle" in phases)) * decoder + discriminators
+    weights, gradients = encoder + decoder + discriminators, max(encoder + decoder, discriminators)
+    return BYTES * (weights + gradients + STATES[config.optimizer] * states)
+
+
+def available_bytes():
+    """Memory that is free, or that the process may have; 0 where that cannot be told."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return 0
+    try:
+        return min(free, int(CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no limit, or another system
+        return free

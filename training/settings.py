@@ -1,0 +1,280 @@
+"""The settings of a run: those of its model, of its data, of the training and of what it leaves."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+from data import ATTRIBUTE_DATASETS, DATASETS, RESIZED
+from models import LABELLED_DECODERS, MODELS
+from models.settings import SEMI_SUPERVISED, ModelSettings
+from training.recipes import RECIPES
+from training.schedules import SCHEDULES, learning_rates
+from utils.errors import UserError
+from utils.settings import check, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ModelSettings):
+    """Everything that a run depends on. `main.py` makes one flag of each field."""
+
+    model: str = setting("supervised", "What to train.", "first", choices=MODELS)
+    data: str = setting(
+        "auto",
+        "Data set; auto takes MNIST if it can, else the embedded digits.",
+        "first",
+        choices=DATASETS,
+    )
+    n_epoch: int = setting(
+        # Checkpoints number their epochs with five digits.
+        100,
+        "Epochs to train.",
+        "first",
+        at_least=1,
+        at_most=99_999,
+        changeable=True,
+    )
+    PMLR: bool = setting(
+        False,
+        "Draw the manifold that the decoder has learnt; one per label where it sees labels.",
+        "first",
+        changeable=True,
+    )
+    num_samples: int = setting(
+        5000,
+        "Number of labelled images: balanced over the classes, from the training split.",
+        "first",
+        at_least=1,
+        only=SEMI_SUPERVISED,
+    )
+    recipe: str = setting(
+        "seed",
+        "How to train: seed (Adam, mean squared error), paper (SGD, half the summed squared error), or short "
+        "(the paper's in 50 epochs, with shifted images); sets the defaults of other flags.",
+        "first",
+        choices=RECIPES,
+    )
+    run_dir: str = setting("", "Folder for the results; by default a new one in runs/.", "first")
+    resume: bool = setting(False, "Go on from the last checkpoint of run_dir.", "first", changeable=True)
+
+    data_dir: str = setting(
+        "",
+        "Folder with the data files. By default $AAE_DATA_DIR, then datasets/, ~/.keras/datasets and "
+        "~/tensorflow_datasets are searched.",
+        "data",
+        changeable=True,
+    )
+    image_size: int = setting(
+        32,
+        "Side of the square images, in pixels.",
+        "data",
+        at_least=8,
+        at_most=512,
+        only={"data": tuple(sorted(RESIZED))},
+    )
+
+    batch_size: int = setting(128, "Images per update.", "training", at_least=1)
+    optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
+    momentum: float = setting(
+        0.9,
+        "Of the autoencoder, the cross entropy and the cycle.",
+        "training",
+        at_least=0,
+        below=1,
+        only={"optimizer": ("sgd",)},
+    )
+    gan_momentum: float = setting(
+        0.1, "Of D and G.", "training", at_least=0, below=1, only={"optimizer": ("sgd",)}
+    )
+    lr_start: float = setting(1e-3, "Learning rate of the autoencoder at first.", "training", above=0)
+    lr_schedule: str = setting(
+        "step",
+        "step, by lr_mid and lr_end; or plateau: divide by 5 when the validation error stops falling.",
+        "training",
+        choices=SCHEDULES,
+    )
+    lr_mid: float = setting(
+        1e-4,
+        "Learning rate after lr_mid_epoch epochs.",
+        "training",
+        above=0,
+        only={"lr_schedule": ("step",)},
+    )
+    lr_mid_epoch: int = setting(
+        50, "Epochs with lr_start.", "training", at_least=1, only={"lr_schedule": ("step",)}
+    )
+    lr_end: float = setting(
+        1e-4,
+        "Learning rate after lr_end_epoch epochs.",
+        "training",
+        above=0,
+        only={"lr_schedule": ("step",)},
+    )
+    lr_end_epoch: int = setting(
+        100, "Epochs with lr_start and lr_mid.", "training", only={"lr_schedule": ("step",)}
+    )
+    lr_patience: int = setting(
+        5,
+        "Epochs without a better validation error before the rate falls.",
+        "training",
+        at_least=1,
+        only={"lr_schedule": ("plateau",)},
+    )
+    lr_floor: float = setting(
+        1e-6, "Smallest learning rate.", "training", above=0, only={"lr_schedule": ("plateau",)}
+    )
+    d_rate: float = setting(0.2, "Learning rate of D, as a share of the autoencoder's.", "training", above=0)
+    g_rate: float = setting(
+        0.2,
+        "Learning rate of G, likewise; by default 0.2 with a gaussian prior that is not 2-D, else 1.",
+        "training",
+        above=0,
+    )
+    ce_rate: float = setting(
+        1.0,
+        "Learning rate of the labels' cross entropy, likewise.",
+        "training",
+        above=0,
+        only=SEMI_SUPERVISED,
+    )
+    cycle_rate: float = setting(
+        1.0,
+        "Learning rate of the cycle, likewise.",
+        "training",
+        above=0,
+        only={**SEMI_SUPERVISED, "cycle": (True,)},
+    )
+
+    PARR: bool = setting(
+        False,
+        "Draw every label in one style. It is drawn in any case: plots/styles.png.",
+        "output",
+        changeable=True,
+    )
+    animate: bool = setting(
+        False, "Draw the axes of the code, and the labels, as animations.", "output", changeable=True
+    )
+    traversal_axes: str = setting(
+        "",
+        "Axes to animate; by default all.",
+        "output",
+        pattern=r"([1-9]\d{0,4}(,[1-9]\d{0,4})*)?",
+        example="numbers such as 1,2",
+        only={"animate": (True,)},
+        changeable=True,
+    )
+    traversal_samples: int = setting(
+        5,
+        "Values of each other axis in these animations.",
+        "output",
+        at_least=1,
+        at_most=9,
+        only={"animate": (True,)},
+        changeable=True,
+    )
+    checkpoint_every: str = setting(
+        "",
+        'Save checkpoints within epochs too, e.g. every "500 steps" or "10 minutes".',
+        "output",
+        changeable=True,
+    )
+    jit_compile: str = setting(
+        "auto",
+        "Compile the train step with XLA; auto does so on one GPU.",
+        "advanced",
+        choices=["auto", "on", "off"],
+    )
+
+    def validate(self):
+        check(self)
+        super().validate()
+        if self.lr_end_epoch < self.lr_mid_epoch:
+            raise UserError(
+                f"--lr_end_epoch must be at least --lr_mid_epoch, {self.lr_mid_epoch}, "
+                f"got {self.lr_end_epoch}."
+            )
+        if self.checkpoint_every and not self.checkpoint_interval:
+            raise UserError(
+                '--checkpoint_every takes a number of steps or minutes, such as "500 steps" or "10 minutes", '
+                f"got {self.checkpoint_every}."
+            )
+        if any(axis >= self.n_z for axis in self.animated_axes()):
+            raise UserError(f"--traversal_axes must be from 1 to {self.n_z}, got {self.traversal_axes}.")
+        if self.balance and self.optimizer != "adam":
+            raise UserError("--balance needs --optimizer adam.")
+        for name in ("data_dir", "run_dir"):
+            _require_path(name, getattr(self, name))
+        if self.PMLR and self.n_z != 2:
+            raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
+        if self.PARR and self.model not in LABELLED_DECODERS:
+            raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
+        if self.data in ATTRIBUTE_DATASETS:
+            self.refuse_attributes()  # before minutes of decoding
+        if self.data in RESIZED:
+            self.check_image_shape((self.image_size, self.image_size))  # likewise
+
+    def refuse_attributes(self):
+        """Refuses what needs one class per image.
+
+        Raises:
+            UserError: in one line.
+        """
+        if self.PARR or (self.PMLR and self.model == "conditional"):
+            raise UserError(
+                f"--{'PARR' if self.PARR else 'PMLR'} draws every class; {self.data} has attributes instead."
+            )
+        if self.model in ("supervised", "semi_supervised"):
+            raise UserError(
+                f"--model {self.model} needs one class per image, which {self.data} does not have: "
+                f"choose --model conditional or unsupervised."
+            )
+
+    def check_image_shape(self, shape):
+        """Refuses images (H, W, C) whose sides the convolutions cannot halve often enough.
+
+        Raises:
+            UserError: in one line.
+        """
+        parts = 2 ** (len(self.widths) - 1)
+        if self.network == "conv" and any(side % parts for side in shape[:2]):
+            raise UserError(
+                f"--network conv with --conv_widths {self.conv_widths} needs images whose sides are "
+                f"multiples of {parts}; these have {shape[0]} x {shape[1]} pixels."
+            )
+
+    @property
+    def model_settings(self):
+        """The part of these settings that the model is made with, a dict by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(ModelSettings)}
+
+    @property
+    def checkpoint_interval(self):
+        """--checkpoint_every as a pair such as (500, "step") or (10, "minute"), or None."""
+        match = re.fullmatch(r"([1-9]\d*) ?(step|minute)s?", self.checkpoint_every.strip())
+        return (int(match[1]), match[2]) if match else None
+
+    def animated_axes(self):
+        """The axes of --traversal_axes, from 0; () for all."""
+        return tuple(int(axis) - 1 for axis in self.traversal_axes.split(",") if axis)
+
+    def learning_rates(self, epoch, validation_errors=()):
+        """Learning rate of each phase of the model in an epoch, see `training.schedules.learning_rates`."""
+        return learning_rates(self, epoch, validation_errors)
+
+    def flag_lines(self):
+        """The flags that repeat this run elsewhere, one per line: a flag file for `--flagfile`."""
+        values = dataclasses.asdict(self)
+        del values["run_dir"], values["resume"]
+        return [f"--{name}={value}" for name, value in values.items()]
+
+
+# What may change when a run is resumed: its length, its pictures and places.
+CHANGEABLE = {f.name for f in dataclasses.fields(Config) if f.metadata["changeable"]} | {"run_dir"}
+
+
+def _require_path(name, value):
+    # flags.txt could not hold the others: line breaks, other control characters, bytes that are no text.
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
+        raise UserError(f"--{name} {value!r} has characters that a path here cannot have.")
+    if len(os.fsencode(value)) > 4000 or any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
+        raise UserError(f"--{name} is too long for a path: {value}")
