@@ -1,38 +1,47 @@
-# make run ARGS="--prior swiss_roll --n_z 2" trains; make test tests; make bench measures the speed.
-# All set up .venv first.
+# `make help` lists what there is. All targets set up .venv first.
 PYTHON ?= python3
 ARGS ?= --model supervised --prior gaussian_mixture --n_z 2
 VENV := .venv
 BIN := $(VENV)/bin
+TEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: run test test-slow chaos lint bench setup
+.PHONY: help run test test-slow chaos paper flags lint bench setup
 
-run: $(VENV)/installed
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 |\2/p' Makefile | column -t -s '|'
+
+run: $(VENV)/installed ## train; make run ARGS="--prior swiss_roll --n_z 2 --PMLR True" passes other flags
 	$(BIN)/python main.py $(ARGS)
 
-test: $(VENV)/installed
-	$(BIN)/python -m pytest --junitxml=build/test-report.xml
+test: $(VENV)/installed-dev ## the fast tests, in minutes
+	$(TEST) --junitxml=build/test-report.xml
 	@echo "Test report: build/test-report.xml"
 
-test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow --junitxml=build/test-slow-report.xml
+test-slow: $(VENV)/installed-dev ## statistical checks and long trainings, with the coverage of all tests
+	$(TEST) -m "slow or not slow" --cov --cov-report=term:skip-covered --junitxml=build/test-slow-report.xml
 	@echo "Test report: build/test-slow-report.xml"
 
-# Trainings killed at random moments, resumed, and compared with one left alone; CHAOS_ARGS="--runs 3" for fewer.
-chaos: $(VENV)/installed
+chaos: $(VENV)/installed-dev ## trainings killed at random and resumed, against one left alone; CHAOS_ARGS="--runs 3"
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
-lint: $(VENV)/installed-dev
+paper: $(VENV)/installed ## run the experiments that lack seeds, write docs/results.md; PAPER_ARGS="--list"
+	$(BIN)/python -m experiments.paper_table $(PAPER_ARGS)
+
+flags: $(VENV)/installed ## write docs/flags.md
+	$(BIN)/python -m training.help
+
+lint: $(VENV)/installed-dev ## linter, layout, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # PyTorch is only an opponent: without it the benchmark says which rows are missing.
-bench: $(VENV)/installed
+bench: $(VENV)/installed ## the speed, beside PyTorch's; BENCH_ARGS="--only step"
 	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt || \
 	  echo "requirements-bench.txt cannot be installed: the rows of PyTorch will be missing."
 	$(BIN)/python -m benchmarks.train_step $(BENCH_ARGS)
 
-setup: $(VENV)/installed
+setup: $(VENV)/installed ## .venv with what the program needs
 
 # pip is upgraded first: the pip of an older Python searches for minutes where a newer one resolves.
 $(VENV)/installed: requirements.txt

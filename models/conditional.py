@@ -33,6 +33,6 @@ class ConditionalAAE(AdversarialAutoencoder):
     def decoder_input(self, codes, labels):
         return self.with_label(codes, labels)
 
-    def reconstruct(self, images, labels) -> np.ndarray:
+    def reconstruct(self, images, labels=None) -> np.ndarray:
         """Decoded codes of images: float32 (N, H, W, C) in [0, 1]; labels of the images as for `decode`."""
         return self.decode(self.encode(images), labels)

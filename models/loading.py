@@ -107,8 +107,10 @@ def _check_config(saved):
         smallest = math.prod(smallest_side((height, width), widths)) * widths[-1]
         kernels = sum(4 * 4 * a * b for a, b in itertools.pairwise(widths))
         encoder = 3 * 3 * channels * widths[0] + kernels + smallest * n_z
-    else:
+    elif config["network"] == "dense":
         encoder = n_hidden * (height * width * channels + n_hidden + n_z)
+    else:
+        encoder = 0  # a user's own network, whose size only its class knows
     # The decoder mirrors the encoder; of the discriminators, the hidden layer of one.
     return 2 * encoder + d_hidden**2
 

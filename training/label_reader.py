@@ -4,6 +4,7 @@ It belongs to the data, not to a run: it is trained once on the training split a
 the figures of all runs on these images come from the same reader.
 """
 
+import functools
 import os
 from pathlib import Path
 
@@ -26,13 +27,19 @@ SMALLEST_SIDE = 8  # pixels of the last feature map, at most
 class LabelReader:
     """A small convolutional network, trained on real images.
 
-    Attributes:
-        test_error_percent: share of the test images that it reads wrong.
+    Args:
+        network: a Keras model, images (B, H, W, C) to logits (B, K).
+        data: an `ImageData`.
     """
 
     def __init__(self, network, data):
         self.network = network
-        self.test_error_percent = 100 * (1 - self.accuracy(data.test_images, data.test_labels))
+        self.data = data
+
+    @functools.cached_property
+    def test_error_percent(self):
+        """Share of the test images that it reads wrong; the test split is read when this is asked for."""
+        return 100 * (1 - self.accuracy(self.data.test_images, self.data.test_labels))
 
     def read(self, images):
         """The most probable label of each image: uint8, or float32 in [0, 1], (N, H, W, C) to int (N,)."""
@@ -61,10 +68,8 @@ def label_reader(data):
             return LabelReader(network, data)
     print(f"Training a reader of the labels of {data.name}, once for all runs ...", flush=True)
     _train(network, data)
-    reader = LabelReader(network, data)
     _save(network, paths)
-    print(f"The reader is wrong about {reader.test_error_percent:.2f} % of the test images.", flush=True)
-    return reader
+    return LabelReader(network, data)
 
 
 def _folders(data):

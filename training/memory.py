@@ -42,7 +42,7 @@ def training_bytes(config, image_shape, n_classes):
         between = sum(16 * a * b for a, b in zip(config.widths, config.widths[1:], strict=False))
         ends = 9 * image_shape[2] * config.widths[0]
         encoder, decoder = (ends + between + smallest * n for n in (code, decoded))
-    else:
+    else:  # also what a user's own network is taken for
         encoder, decoder = (config.n_hidden * (pixels + config.n_hidden + n) for n in (code, decoded))
     d_hidden = config.d_hidden or config.n_hidden
     two = config.model == "semi_supervised" and not config.joint_discriminator

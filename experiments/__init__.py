@@ -1,0 +1,1 @@
+"""The experiments whose results docs/results.md lists, and the command that runs them."""
