@@ -40,17 +40,10 @@ class ModelSettings:
         only={"network": ("conv",)},
     )
     d_hidden: int = setting(
-        0,
-        "Units per hidden layer of D; 0 for as many as n_hidden.",
-        "model",
-        at_least=0,
-        at_most=MAX_UNITS,
+        0, "Units per hidden layer of D; 0 for as many as n_hidden.", "model", at_least=0, at_most=MAX_UNITS
     )
     activation: str = setting(
-        "relu",
-        "Of all hidden layers; leaky_relu has slope 0.2.",
-        "model",
-        choices=["relu", "leaky_relu"],
+        "relu", "Of all hidden layers; leaky_relu has slope 0.2.", "model", choices=["relu", "leaky_relu"]
     )
     output: str = setting(
         "sigmoid",
@@ -85,11 +78,7 @@ class ModelSettings:
         only={"noised": (True,)},
     )
     shift: int = setting(
-        0,
-        "Move each training image by up to so many pixels at random.",
-        "training",
-        at_least=0,
-        at_most=8,
+        0, "Move each training image by up to so many pixels at random.", "training", at_least=0, at_most=8
     )
     d_noise: float = setting(
         0.15, "Standard deviation of the noise on every code that D sees.", "training", at_least=0

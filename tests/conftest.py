@@ -10,6 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core; threads of TensorFlow's own would get in each other's way.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 needs_mnist = pytest.mark.skipif(
     not os.environ.get("AAE_DATA_DIR"), reason="AAE_DATA_DIR does not name a folder with MNIST"

@@ -38,10 +38,12 @@ from data.image_folder import MAX_THREADS
 from data.loading import load_data
 from models import MODELS, load_model
 from models.loading import CONFIG, WEIGHTS
+from training import label_reader
 from training.saved_config import read_saved_config
 from training.settings import Config
 from utils.errors import UserError
 from utils.files import write_json
+from utils.settings import meaningless
 
 SECONDS, BYTES = 10, 2 * 10**9  # that one input may take, of processor time and of memory
 PATIENCE = 60  # seconds until a reader that waits for something is stopped
@@ -112,6 +114,10 @@ def write_flag_files(folder):
     (folder / "some.flags").write_text("--flagfile=inner.flags\n--n_epoch=3\n--noised no\n")
 
 
+def write_label_reader(folder):
+    label_reader.save(label_reader.make_network((8, 8, 1), 3), [folder / "aae_reader.npz"])
+
+
 def write_model(folder):
     from utils import registry
 
@@ -141,14 +147,21 @@ def read_run(folder):
     config, data = read_saved_config(folder)
     assert isinstance(data, dict)
     config.validate()
-    repeated = main.read_config(["main.py", *config.flag_lines()])
-    assert repeated == dataclasses.replace(config, run_dir="", resume=False)
+    lines = [line for line in config.flag_lines() if not meaningless(config, line[2:].partition("=")[0])]
+    repeated = main.read_config(["main.py", *lines])
+    left_out = {f.name: f.default for f in dataclasses.fields(Config) if meaningless(config, f.name)}
+    assert repeated == dataclasses.replace(config, run_dir="", resume=False, **left_out)
 
 
 def read_flags(folder):
     os.chdir(folder)
     config = main.read_config(["main.py", "--flagfile=some.flags"])
     assert config is None or isinstance(config, Config)
+
+
+def read_label_reader(folder):
+    network = label_reader.make_network((8, 8, 1), 3)
+    assert label_reader.restore(network, folder / "aae_reader.npz") in (True, False)
 
 
 def read_model(folder):
@@ -381,6 +394,7 @@ READERS = {
     "folder": Reader(write_folder, reads("folder"), [*ANYWHERE, in_file(in_png, "*.png")]),
     "celeb_a": Reader(write_celeb_a, reads("celeb_a"), [*ANYWHERE, *LIST]),
     "cache": Reader(write_cached_folder, reads("folder"), [*ARCHIVE, damage_places]),
+    "label reader": Reader(write_label_reader, read_label_reader, ARCHIVE),
     "config": Reader(write_run, read_run, [*ANYWHERE, in_file(damage_json), in_file(damage_text)]),
     "flags": Reader(write_flag_files, read_flags, [*ANYWHERE, in_file(damage_text), in_file(damage_text)]),
     "keras": Reader(write_model, read_model, [*ANYWHERE, *map(in_file, MODEL)]),
@@ -534,14 +548,14 @@ def test_many_damaged_inputs_end_well_or_in_one_line(name, whole, capsys):
 
 
 # The same through the program: the folder of each is its data, its run, or its flag file.
-DATA = ["--data_dir", "{0}", "--run_dir", "{0}/../run", "--model", "unsupervised", "--image_size", "16"]
+DATA = ["--data_dir", "{0}", "--run_dir", "{0}/../run", "--model", "unsupervised"]
 WORDS_OF = {
     "idx": [*DATA, "--data", "mnist"],
     "gzipped idx": [*DATA, "--data", "mnist"],
     "npz": [*DATA, "--data", "mnist"],
     "cifar": [*DATA, "--data", "cifar10"],
-    "folder": [*DATA, "--data", "folder"],
-    "celeb_a": [*DATA, "--data", "celeb_a"],
+    "folder": [*DATA, "--data", "folder", "--image_size", "16"],
+    "celeb_a": [*DATA, "--data", "celeb_a", "--image_size", "16"],
     "config": ["--resume", "--run_dir", "{0}"],
     "flags": ["--flagfile=some.flags"],
 }

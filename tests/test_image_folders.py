@@ -724,7 +724,8 @@ def test_spellings_of_celeb_a(name):
 def test_the_size_has_limits():
     assert Config().image_size == 32
     for size in (8, 512):
-        assert main.read_config(["main.py", f"--image_size={size}"]).image_size == size
+        words = ["--data=folder", "--model=unsupervised", f"--image_size={size}"]
+        assert main.read_config(["main.py", *words]).image_size == size
     for size in (-1, 0, 7, 513):
         with pytest.raises(UserError, match=r"image_size.*8 to 512"):
             main.read_config(["main.py", f"--image_size={size}"])

@@ -122,7 +122,7 @@ def test_main_takes_the_flags_of_every_experiment(name):
     for word in experiment.words():
         if not word.startswith("--flagfile="):
             flag, value = word[2:].split("=")
-            assert getattr(config, flag) == getattr(read_config(["main.py", f"--{flag}={value}"]), flag)
+            assert str(getattr(config, flag)).lower() == value
     small = experiment.shrunk().config()
     assert (small.data, small.n_epoch, small.model) == ("digits", 1, config.model)
     assert small.num_samples <= QUICK_LABELLED or config.model != "semi_supervised"
@@ -191,7 +191,7 @@ def test_the_page_names_what_is_missing_and_needs_no_runs(places):
     assert "`mixture_5` seeds 0, 1, 2" in page
     assert row_of(page, "mixture, 5 epochs: not run yet")["test MSE"] == "-"
     assert COMMAND in page
-    assert "validation error (5,000" in page
+    assert "validation split (5,000" in page
     assert str(ROOT) not in page
     assert not places.runs.exists()
 
@@ -298,7 +298,7 @@ def test_a_run_of_other_flags_is_not_collected(places, fake_main, capsys):
     job = Job(BY_NAME["mixture_5"], 0, places)
     words = [*job.words("")[:-2], "--keep_prob=0.5", f"--run_dir={job.directory}"]
     environment = os.environ | runs.ONE_THREAD
-    subprocess.run([sys.executable, jobs.ROOT / "main.py", *words], env=environment, check=True)
+    subprocess.run([sys.executable, runs.ROOT / "main.py", *words], env=environment, check=True)
     with pytest.raises(UserError, match="other values of --keep_prob"):
         collect(job)
     failures, stopped_by = run_all([job], [0])

@@ -61,14 +61,14 @@ def label_reader(data):
         missing = "attributes instead of classes" if data.has_attributes else "one class"
         print(f"{data.name} has {missing}: no reader can tell whether labels are obeyed.", flush=True)
         return None
-    network = _network(data.image_shape, data.n_classes)
+    network = make_network(data.image_shape, data.n_classes)
     paths = [folder / f"aae_reader_{data.name}_{data.checksum}.npz" for folder in _folders(data)]
     for path in paths:
-        if path.is_file() and _restore(network, path):
+        if path.is_file() and restore(network, path):
             return LabelReader(network, data)
     print(f"Training a reader of the labels of {data.name}, once for all runs ...", flush=True)
     _train(network, data)
-    _save(network, paths)
+    save(network, paths)
     return LabelReader(network, data)
 
 
@@ -78,7 +78,7 @@ def _folders(data):
     return [*([Path(data.folder)] if data.folder else []), cache]
 
 
-def _network(image_shape, n_classes):
+def make_network(image_shape, n_classes):
     """Strided convolutions until the feature map is small, then two dense layers; logits (B, K)."""
     kernels = (keras.initializers.HeNormal(seed) for seed in range(100))
     layers = [keras.Input(image_shape)]
@@ -134,7 +134,7 @@ def _train(network, data):
     )
 
 
-def _save(network, paths):
+def save(network, paths):
     """Writes the weights to the first of the paths that can be written."""
     for path in paths:
         try:
@@ -147,7 +147,7 @@ def _save(network, paths):
     print(f"The reader cannot be kept at {' or '.join(map(str, paths))}: every run will train one.")
 
 
-def _restore(network, path):
+def restore(network, path):
     """Whether the weights in a file, which may hold anything, are the network's; it has them then."""
     expected = _named(network.get_weights())
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
 from data.loading import SUBSTITUTE_NOTE, load_data
 from models.model_file import data_differences
@@ -83,6 +84,10 @@ def prepare_run(config):
     Raises:
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
+    if config.data in ATTRIBUTE_DATASETS:
+        config.refuse_attributes()  # before minutes of decoding
+    if config.data in RESIZED:
+        config.check_image_shape((config.image_size, config.image_size))  # likewise
     data = load_data(config.data, config.data_dir, config.image_size)
     if data.has_attributes:
         config.refuse_attributes()

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from data import ATTRIBUTE_DATASETS, DATASETS, RESIZED
+from data import DATASETS, RESIZED
 from models import LABELLED_DECODERS, MODELS
 from models.settings import SEMI_SUPERVISED, ModelSettings
 from training.recipes import RECIPES
@@ -20,10 +20,7 @@ class Config(ModelSettings):
 
     model: str = setting("supervised", "What to train.", "first", choices=MODELS)
     data: str = setting(
-        "auto",
-        "Data set; auto takes MNIST if it can, else the embedded digits.",
-        "first",
-        choices=DATASETS,
+        "auto", "Data set; auto takes MNIST if it can, else the embedded digits.", "first", choices=DATASETS
     )
     n_epoch: int = setting(
         # Checkpoints number their epochs with five digits.
@@ -94,21 +91,13 @@ class Config(ModelSettings):
         choices=SCHEDULES,
     )
     lr_mid: float = setting(
-        1e-4,
-        "Learning rate after lr_mid_epoch epochs.",
-        "training",
-        above=0,
-        only={"lr_schedule": ("step",)},
+        1e-4, "Learning rate after lr_mid_epoch epochs.", "training", above=0, only={"lr_schedule": ("step",)}
     )
     lr_mid_epoch: int = setting(
         50, "Epochs with lr_start.", "training", at_least=1, only={"lr_schedule": ("step",)}
     )
     lr_end: float = setting(
-        1e-4,
-        "Learning rate after lr_end_epoch epochs.",
-        "training",
-        above=0,
-        only={"lr_schedule": ("step",)},
+        1e-4, "Learning rate after lr_end_epoch epochs.", "training", above=0, only={"lr_schedule": ("step",)}
     )
     lr_end_epoch: int = setting(
         100, "Epochs with lr_start and lr_mid.", "training", only={"lr_schedule": ("step",)}
@@ -208,10 +197,6 @@ class Config(ModelSettings):
             raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
         if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
-        if self.data in ATTRIBUTE_DATASETS:
-            self.refuse_attributes()  # before minutes of decoding
-        if self.data in RESIZED:
-            self.check_image_shape((self.image_size, self.image_size))  # likewise
 
     def refuse_attributes(self):
         """Refuses what needs one class per image.

@@ -84,7 +84,8 @@ def _problem(field, value):
         )
         given = [(limit, words, holds) for limit, words, holds in bounds if limit is not None]
         if not (math.isfinite(value) and all(holds(limit) for limit, _, holds in given)):
-            limits = " and ".join(f"{words} {limit:g}" for limit, words, _ in given) or "finite"
+            limits = " and ".join(f"{words} {limit}" for limit, words, _ in given) or "finite"
+            limits = re.sub(r"^at least (\d+) and at most (\d+)$", r"from \1 to \2", limits)
             return f"--{field.name} must be {limits}, got {value}."
     return ""
 
