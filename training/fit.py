@@ -14,6 +14,7 @@ from evaluation.pictures import Sitting, axes_limit, draw_pictures
 from models import MODELS, load_model
 from models.model_file import save_model
 from models.optimizers import FusedAdam, FusedSGD
+from models.settings import ModelSettings
 from training import callbacks
 from training.checkpoints import Checkpoint, noted
 from training.divergence import CollapseWarning, StopOnNaN
@@ -60,8 +61,9 @@ def _train_and_evaluate(run):
             f"{begin.name} holds {int(model.step)} train steps, but {begin} of this run comes after "
             f"{run.train_steps(begin)}."
         )
-    expected = build_model(config, data) if resumed else model
-    if type(model) is not type(expected) or model.made_with != expected.made_with:
+    settings = ModelSettings(**config.model_settings).effective
+    expected = data.image_shape, data.n_classes, data.has_attributes, settings
+    if type(model) is not registry.load(MODELS, config.model) or model.made_with != expected:
         raise UserError(f"{begin.name} is not a checkpoint of this run, but of one with other flags or data.")
     model.compile(
         jit_compile=uses_xla(config),
