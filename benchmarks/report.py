@@ -38,7 +38,7 @@ TARGETS = (
     Target("bare", "PyTorch best", 1.0, 1.3, {"network": "conv"}),
     Target("bfloat16", "PyTorch best", 1.6, 2.2, {**SUPERVISED, "n_hidden": 1000}),
     Target("bfloat16", "PyTorch best", 1.9, 2.2, {**SUPERVISED, "n_hidden": 3000}),
-    # Convolutional steps spend much of their time on what the limit does not count: see the README.
+    # Convolutional steps spend much of their time on what the limit does not count: see docs/speed.md.
     Target("bare", "limit", 0.85, 0.95, {"network": "dense"}),
     Target("bfloat16", "bare", 1.4, 2.0, {**SUPERVISED, "batch_size": 128}),
     Target("bfloat16", "bare", 1.65, 2.0, {**SUPERVISED, "batch_size": 512}),

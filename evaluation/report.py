@@ -10,6 +10,11 @@ PICTURES = {
 }
 
 
+def percent(share):
+    """A share from 0 to 1 as text, written as the figures in percent are."""
+    return f"{100 * share:.1f} %"
+
+
 def summary(metrics):
     """The figures as lines of text.
 
@@ -29,17 +34,17 @@ def summary(metrics):
         )
     if "test_component_accuracy" in m:
         lines.append(
-            f"component accuracy {m['test_component_accuracy']:.1%}: codes in their class's part of it "
-            f"(samples of the prior reach {m['component_accuracy_ceiling']:.1%})"
+            f"component accuracy {percent(m['test_component_accuracy'])}: codes in their class's part of it "
+            f"(samples of the prior reach {percent(m['component_accuracy_ceiling'])})"
         )
     if "label_swap_accuracy" in m:
         lines.append(
-            f"labels obeyed by {m['label_swap_accuracy']:.1%} of the styles of test images (worst label "
-            f"{m['label_swap_accuracy_worst']:.1%})"
+            f"labels obeyed by {percent(m['label_swap_accuracy'])} of the styles of test images (worst label "
+            f"{percent(m['label_swap_accuracy_worst'])})"
         )
         lines.append(
-            f"labels obeyed by {m['generated_label_accuracy']:.1%} of the samples (worst label "
-            f"{m['generated_label_accuracy_worst']:.1%})"
+            f"labels obeyed by {percent(m['generated_label_accuracy'])} of the samples (worst label "
+            f"{percent(m['generated_label_accuracy_worst'])})"
         )
     minutes = m["wall_seconds"] / 60
     lines.append(f"trained in {minutes:.1f} minutes, at {m['train_images_per_second']:.0f} images a second")

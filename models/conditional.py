@@ -9,7 +9,7 @@ from models.adversarial_autoencoder import AdversarialAutoencoder
 
 @keras.saving.register_keras_serializable(package="aae")
 class ConditionalAAE(AdversarialAutoencoder):
-    """The label goes to the decoder and to D, so the code need not hold it (second seed; paper, section 2.3).
+    """The label goes to decoder and D, so the code need not hold it (second seed; paper, sections 2.3 and 4).
 
     D sees [z, label], real and fake with the labels of the same images: the codes of every class, or of
     every set of attributes, are pushed onto the whole prior, and what is left for them is the style. The

@@ -11,7 +11,7 @@ from models.losses import label_loss
 
 @keras.saving.register_keras_serializable(package="aae")
 class SemiSupervisedAAE(AdversarialAutoencoder):
-    """The code is a style and a label; few labelled images teach the label (paper, sections 2.3 and 5).
+    """The code is a style and a label; few labelled images teach the label (paper, section 5).
 
     The encoder's output is [style (n_z), label logits (K)]. One label head serves all: its softmax goes to
     the decoder beside the style, and to the discriminators. After G, the cross entropy on a labelled batch

@@ -64,13 +64,15 @@ class Training:
         with self.process.stdout as lines:
             for line in lines:
                 self.output += line
-                if match := re.match(r"Epoch (\d+)/", line):
-                    self._reach(int(match[1]))
+                if line.startswith("Results: "):
+                    self._reach(1)
+                elif match := re.match(r"epoch (\d+)/", line):  # it has ended
+                    self._reach(int(match[1]) + 1)
         self._reach(math.inf)
 
     def _reach(self, epoch):
         with self.news:
-            self.epoch = epoch
+            self.epoch = max(self.epoch, epoch)  # the results are named again at the end
             self.news.notify()
 
     def wait_for_epoch(self, epoch):
@@ -129,7 +131,7 @@ def killed(directory, words, epochs, numbers, seconds, rng):
             # The row of an epoch is written just before its checkpoint.
             if len(rows) > saved[-1].epoch + 1:
                 problems.append(f"{len(rows)} epochs were done, but the last checkpoint is {saved[-1]}")
-        elif saved and "\nEpoch " in training.output:
+        elif saved and "\nepoch " in training.output:
             problems.append(f"began anew though there was {saved[-1]}")
     return kills, problems
 

@@ -40,16 +40,39 @@ def commands():
             yield pytest.param(line.strip(), id=f"{page.stem} {line.strip()[:60]}")
 
 
+def words_of(line):
+    """The words of a command, but for those that stand for the reader's own."""
+    return [word for word in shlex.split(line) if word not in ("...", "DIR") and not word.endswith("/")]
+
+
 @pytest.mark.parametrize("line", commands())
 def test_commands_are_read(line, monkeypatch):
     """With --resume they need a run, so only the words are read then."""
     monkeypatch.chdir(ROOT)
-    words = [word for word in shlex.split(line) if word not in ("...", "DIR") and not word.endswith("/")]
+    words = words_of(line)
     if "--resume" in words:
         with pytest.raises(UserError, match=r"is no folder|holds no run"):
             main.read_config(["main.py", *words])
     elif "--data_dir" not in words:
         assert main.read_config(["main.py", *words]) is not None or "--help" in words
+
+
+# In a flag file, where settings may stand that mean nothing to a model.
+TINY = "--data=digits\n--n_hidden=16\n--d_hidden=16\n--conv_widths=4,8\n--n_epoch=1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", commands())
+def test_commands_train(line, monkeypatch, tmp_path):
+    """All but the sizes and the number of epochs as it stands on the page."""
+    words = words_of(line)
+    if not words or {"--resume", "--help", "--data_dir"} & set(words):
+        pytest.skip("needs a run or a folder of data, or trains nothing")
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "tiny.flags").write_text(TINY)
+    words += [f"--flagfile={tmp_path / 'tiny.flags'}", "--run_dir", str(tmp_path / "run")]
+    assert main.main(["main.py", *words]) == 0
+    assert (tmp_path / "run" / "metrics.json").is_file()
 
 
 def test_make_targets_exist():

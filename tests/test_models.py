@@ -298,7 +298,7 @@ def test_one_label_head_serves_cross_entropy_decoder_and_d_y(make_model, labelle
 
 def test_a_joint_discriminator_sees_style_and_label_side_by_side(make_model):
     joint, separate = (
-        make_model("gaussian", 3, model="semi_supervised", joint_discriminator=j) for j in (1, 0)
+        make_model("gaussian", 3, model="semi_supervised", joint_discriminator=j) for j in (True, False)
     )
     assert joint.discriminator_shapes == {"discriminator": (13,)}
     codes = tf.constant(np.random.default_rng(0).normal(size=(6, 13)).astype(np.float32))
@@ -558,7 +558,7 @@ def test_unsupervised_model_sees_no_labels(make_model, batch):
 def test_sharing_the_encoder_pass_changes_nothing(make_model, batch):
     """One step equals the three phases written out one after the other, each with its own passes."""
     model, reference = (make_model(keep_prob=1.0, noise_std=0.0, seed=3) for _ in range(2))
-    seeds = model.step_seeds(0, 16)
+    seeds = model.step_seeds(3, 16)
     model.train_step(batch)
 
     images, labels = tf.cast(batch[0], tf.float32) / 255, batch[1]
@@ -705,7 +705,7 @@ def test_several_steps_per_call_change_nothing(fit_small):
 def test_xla_trains_alike(fit_small):
     """XLA turns the same bits into other normal numbers, so the runs are alike and not equal."""
     history, other_history = fit_small()[1], fit_small(jit_compile=True)[1]
-    for name in ("reconstruction_loss", "d_z_loss", "d_y_loss", "g_loss", "label_loss"):
+    for name in ("reconstruction_loss", "d_loss", "g_loss", "label_loss", "cycle_loss"):
         np.testing.assert_allclose(other_history[name], history[name], rtol=0.1, err_msg=name)
 
 

@@ -131,7 +131,9 @@ def test_a_stopped_run_has_saved_the_step_it_came_to(stopped):
     [
         ("semi_supervised", 39, signal.SIGINT, "epoch_00000_step_00039.keras"),
         # In the last call of an epoch: the checkpoint is that of its end.
-        ("unsupervised", 65, signal.SIGTERM, "epoch_00001.keras"),
+        pytest.param(
+            "unsupervised", 65, signal.SIGTERM, "epoch_00001.keras", marks=pytest.mark.slow, id="end_of_epoch"
+        ),
     ],
 )
 def test_a_stopped_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, capsys, model, step, number, newest):
@@ -179,13 +181,13 @@ def test_a_second_signal_acts_as_it_always_does(capfd):
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
-def test_killed_at_random_moments(tmp_path, whole):
+def test_killed_at_a_random_moment(tmp_path, whole):
+    """`test_chaos` does so twenty times."""
     words = [*SMALL, *MODELS["supervised"], "--checkpoint_every", "26 steps"]
-    numbers = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL]
     rng = chaos.random.Random(0)
-    kills, problems = chaos.killed(tmp_path / "run", words, 3, numbers, (1.0, 0.5), rng)
+    kills, problems = chaos.killed(tmp_path / "run", words, 1, [signal.SIGKILL], (1.0, 0.5), rng)
     assert problems == []
-    assert kills == 3
+    assert kills == 1
     assert chaos.differences(whole, tmp_path / "run") == []
 
 

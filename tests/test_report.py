@@ -39,10 +39,10 @@ def test_figures_in_words():
     text = "\n".join(report.summary(METRICS | of_labels))
     for words in (
         "test error 2.11 %",
-        "98.6% of the styles",
-        "worst label 97.0%",
-        "97.4% of the samples",
-        "98.4%",
+        "98.6 % of the styles",
+        "worst label 97.0 %",
+        "97.4 % of the samples",
+        "98.4 %",
     ):
         assert words in text
 
@@ -69,7 +69,7 @@ def test_a_line_about_an_epoch_is_short_and_begins_with_what_matters(logs):
     assert len(line) <= 120
     assert line.endswith("9.7 h left")
     headline = line.split(": ")[1].split(",")[0]
-    assert headline in ("component accuracy 93.4%", "validation error 2.50 %")
+    assert headline in ("component accuracy 93.4 %", "validation error 2.50 %")
 
 
 def test_times_are_said_as_people_do():

@@ -197,7 +197,7 @@ CONFIGS = {
     "a module as prior": {"prior": "os:system"},
     "other weights": {"n_z": 4},
     "an unknown argument": {"other": 1},
-    "an unknown precision": {"dtype": "other"},
+    "an unknown precision": {"precision": "other"},
 }
 
 

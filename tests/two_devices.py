@@ -26,7 +26,15 @@ def train(strategy):
     labels = rng.integers(0, 10, 64).astype(np.uint8)
     with strategy.scope():
         model = WithoutDraws(
-            (8, 8, 1), 10, "gaussian", 2, n_hidden=16, keep_prob=1.0, noise_std=0.0, seed=1, balance=True
+            (8, 8, 1),
+            10,
+            prior="gaussian",
+            n_z=2,
+            n_hidden=16,
+            keep_prob=1.0,
+            noise_std=0.0,
+            seed=1,
+            balance=True,
         )
         model.compile(**{f"{phase}_optimizer": FusedAdam(1e-2, epsilon=1e-4) for phase in model.phases})
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)

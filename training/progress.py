@@ -4,11 +4,14 @@ import time
 
 import keras
 
+from evaluation.report import percent
+
 LONGEST = 120  # characters of a line
 # What may head a line, the most telling first: the name in the history, and how it is said.
 HEADLINES = {
-    "val_error_percent": "validation error {:.2f} %",
-    "val_component_accuracy": "component accuracy {:.1%}",
+    "val_error_percent": "validation error {:.2f} %".format,
+    "val_component_accuracy": lambda share: f"component accuracy {percent(share)}",
+    "val_label_swap_accuracy": lambda share: f"labels obeyed {percent(share)}",
 }
 
 
@@ -57,9 +60,7 @@ class EpochLines(keras.callbacks.Callback):
 
 def epoch_line(epoch, n_epochs, logs, seconds_left):
     """One line about an epoch (from 1): the figure that matters, the losses, the rate, the time left."""
-    parts = [words.format(logs[name]) for name, words in HEADLINES.items() if name in logs]
-    if "val_label_swap_accuracy" in logs:
-        parts.append(f"labels obeyed {logs['val_label_swap_accuracy']:.1%}")
+    parts = [words(logs[name]) for name, words in HEADLINES.items() if name in logs]
     parts.append(f"MSE {logs['val_reconstruction_mse']:.4f}")
     losses = {name.removesuffix("_loss"): logs[name] for name in logs if name.endswith("_loss")}
     parts += [f"{name} {losses[name]:.2f}" for name in losses if name[:2] in ("d", "d_", "g")]
