@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from benchmarks.cases import WARM_UP_STEPS, labelled_indices, premade_batches
 from models.adversarial_autoencoder import AdversarialAutoencoder
-from training import callbacks, fit
+from training import callbacks
+from training.fit import build_model, steps_per_call, train_and_evaluate
 from training.run import Run
 
 # A call of the train function takes as many steps as in `fit`, but no more than these: blocks stay short.
@@ -28,12 +29,12 @@ class BareStep:
     def __init__(self, case, data, directory, stock=False, precision="float32"):
         config = case.config(precision)
         self.batch_size = config.batch_size
-        self.model = fit.build_model(config, data)
+        self.model = build_model(config, data)
         optimizers = {name: getattr(self.model, name) for name in self.model.get_compile_config()}
         if stock:
             kind = {"adam": StockAdam, "sgd": keras.optimizers.SGD}[config.optimizer]
             optimizers = {name: kind.from_config(own.get_config()) for name, own in optimizers.items()}
-        in_fit = fit.steps_per_call(config, len(data.train_images) // config.batch_size)
+        in_fit = steps_per_call(config, len(data.train_images) // config.batch_size)
         self.model.compile(steps_per_execution=min(in_fit, STEPS_PER_CALL), **optimizers)
         for phase, rate in config.learning_rates(0).items():
             getattr(self.model, f"{phase}_optimizer").learning_rate = rate
@@ -119,7 +120,7 @@ def captured_fit(config, data, directory):
         folder.mkdir(parents=True)
     with mock.patch.object(AdversarialAutoencoder, "fit", fit):
         try:
-            fit.train_and_evaluate(run)
+            train_and_evaluate(run)
         except Call as call:
             return call.args
     raise RuntimeError("train_and_evaluate did not call fit.")

@@ -702,11 +702,12 @@ def test_several_steps_per_call_change_nothing(fit_small):
         np.testing.assert_allclose(other_history[name], per_epoch, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_xla_trains_alike(fit_small):
     """XLA turns the same bits into other normal numbers, so the runs are alike and not equal."""
     history, other_history = fit_small()[1], fit_small(jit_compile=True)[1]
     for name in ("reconstruction_loss", "d_loss", "g_loss", "label_loss", "cycle_loss"):
-        np.testing.assert_allclose(other_history[name], history[name], rtol=0.1, err_msg=name)
+        np.testing.assert_allclose(other_history[name], history[name], rtol=0.2, err_msg=name)
 
 
 def test_how_the_step_is_compiled_and_called_depends_on_the_device(monkeypatch):

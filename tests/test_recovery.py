@@ -238,8 +238,8 @@ def test_checkpoint_every(monkeypatch, interval, expected):
         describe=dict,
     )
     saved = []
-    monkeypatch.setattr(callbacks, "check_weights", lambda model, run: None)
-    monkeypatch.setattr(callbacks, "save_checkpoint", lambda *words: saved.append(words[2]))
+    monkeypatch.setattr(interruptions, "check_weights", lambda model, run: None)
+    monkeypatch.setattr(interruptions, "save_checkpoint", lambda *words: saved.append(words[2]))
     now = [0]
     monkeypatch.setattr(interruptions.time, "monotonic", lambda: now[0])
     checkpoints = interruptions.Checkpoints(run, [])
@@ -394,7 +394,7 @@ def test_a_model_of_another_run_is_not_loaded(whole, tmp_path):
     write_json(directory / "config.json", {**saved, "flags": {**saved["flags"], "prior": "gaussian"}})
     with pytest.raises(UserError, match="--prior gaussian_mixture instead of gaussian"):
         load_model(directory)
-    assert load_model(directory / "model.keras").prior_name == "gaussian_mixture"
+    assert load_model(directory / "model.keras").settings.prior == "gaussian_mixture"
 
 
 @pytest.mark.parametrize("text", ["", "epoch,d_loss\n2,1.0\n", "epoch,d_loss\n1,one\n"])

@@ -25,16 +25,9 @@ def train(strategy):
     images = rng.integers(0, 256, (64, 8, 8, 1), np.uint8)
     labels = rng.integers(0, 10, 64).astype(np.uint8)
     with strategy.scope():
+        draws = {"keep_prob": 1.0, "noise_std": 0.0, "d_noise": 0.0}  # none
         model = WithoutDraws(
-            (8, 8, 1),
-            10,
-            prior="gaussian",
-            n_z=2,
-            n_hidden=16,
-            keep_prob=1.0,
-            noise_std=0.0,
-            seed=1,
-            balance=True,
+            (8, 8, 1), 10, prior="gaussian", n_z=2, n_hidden=16, seed=1, balance=True, **draws
         )
         model.compile(**{f"{phase}_optimizer": FusedAdam(1e-2, epsilon=1e-4) for phase in model.phases})
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
