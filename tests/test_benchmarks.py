@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.cases import CASES, premade_batches, random_images
 from benchmarks.limit import add_scaled
 from benchmarks.operations import Layer, networks, optimizer_bytes, step_flops
-from benchmarks.tensorflow_steps import BareStep
+from benchmarks.tensorflow_steps import BareStep, captured_fit
 from benchmarks.train_step import main
 from training.fit import build_model
 
@@ -222,13 +222,16 @@ def test_one_step_in_pytorch_is_one_step_here(name, last_losses, torch_step, mon
     model.train_step(batch)
     step(*map(as_tensor, batch))
     d_waits = last_losses == (0.4, 1.0)
+    # A ReLU of the small conv28 lies within rounding of its kink, and the processor decides on which side it
+    # falls: PyTorch's own steps in float32 and in float64 differ by 1.8 % of a kernel's move.
+    tolerance = 0.03 if config.network == "conv" else 0.01
     for (variable, parameter), value in zip(pairs, before, strict=True):
         moved = np.linalg.norm(variable - value)
         if value.ndim > 1:
             assert (moved == 0) == (d_waits and variable.path.startswith("discriminator"))
         # A bias before batch norm has no gradient but what rounding leaves: so the second term.
         difference = np.linalg.norm(torch_order(np.array(variable)) - parameter.detach().numpy())
-        assert difference < 0.01 * moved + 1e-6, variable.path
+        assert difference < tolerance * moved + 1e-6, variable.path
     logged = [float(tracker.result()) for tracker in model.train_trackers]
     assert step.metrics.tolist() == pytest.approx(logged, abs=1e-4)
 
@@ -310,6 +313,15 @@ def run_quickly(results, sections):
     return result.stdout, json.loads(path.read_text())
 
 
+def test_fit_is_measured_as_users_get_it(tmp_path):
+    case = SHRUNK["h1000"]
+    model, arguments = captured_fit(case.config(), case.images(IMAGES), tmp_path)
+    assert model.step == 0
+    assert arguments["steps_per_epoch"] == len(case.images(IMAGES).train_images) // case.config().batch_size
+    assert "Previews" in [type(callback).__name__ for callback in arguments["callbacks"]]
+
+
+@pytest.mark.slow
 def test_steps_in_turn(tmp_path):
     printed, measured = run_quickly(tmp_path, "step,fit,pipeline,memory")
     (case,) = measured["cases"]

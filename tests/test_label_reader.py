@@ -81,6 +81,7 @@ def test_the_worst_label_shows_where_the_mean_hides_it(digits, reader):
 
 def test_reader_is_trained_once_and_kept_beside_the_data(digits, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("training.label_reader.MIN_STEPS", 10)
     few = {f"train_{part}": getattr(digits, f"train_{part}")[:200] for part in ("images", "labels")}
     data = dataclasses.replace(digits, folder=str(tmp_path), **few)
     first = label_reader(data)
@@ -121,7 +122,7 @@ def trained(tmp_path_factory):
     """A semi-supervised run on the digits, long enough for the decoder to obey."""
     directory = tmp_path_factory.mktemp("labels") / "run"
     words = ["--model", "semi_supervised", "--data", "digits", "--n_z", "4", "--num_samples", "200"]
-    words += ["--n_hidden", "128", "--n_epoch", "40", "--batch_size", "64"]
+    words += ["--n_hidden", "128", "--n_epoch", "20", "--batch_size", "32"]
     assert main.main(["main.py", "--run_dir", str(directory), *words]) == 0
     return directory
 
