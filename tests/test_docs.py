@@ -90,6 +90,15 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+def test_the_figures_of_the_readme_are_those_of_the_results():
+    readme, results = (path.read_text() for path in (ROOT / "README.md", ROOT / "docs" / "results.md"))
+    table = readme[readme.index("<!-- results") : readme.index("Six epochs")]
+    figures = re.findall(r"\d+\.\d+", table)
+    assert figures
+    for figure in figures:
+        assert figure in results
+
+
 def test_all_files_that_the_pages_name_exist():
     for page in PAGES:
         for name in re.findall(
