@@ -3,8 +3,8 @@ PYTHON ?= python3
 ARGS ?= --model supervised --prior gaussian_mixture --n_z 2
 VENV := .venv
 BIN := $(VENV)/bin
-# A file's tests share trained runs, so one worker takes them all.
-TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# A file's tests share trained runs, so one worker takes them all; tests/conftest.py says which file comes first.
+TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-slow chaos paper flags lint bench setup
 
