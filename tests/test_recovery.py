@@ -182,7 +182,7 @@ def test_a_second_signal_acts_as_it_always_does(capfd):
 
 
 def test_killed_at_a_random_moment(tmp_path, whole):
-    """`test_chaos` does so twenty times."""
+    """`test_chaos` does so a dozen times."""
     words = [*SMALL, *MODELS["supervised"], "--checkpoint_every", "26 steps"]
     rng = chaos.random.Random(0)
     kills, problems = chaos.killed(tmp_path / "run", words, 1, [signal.SIGKILL], (1.0, 0.5), rng)
