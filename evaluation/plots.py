@@ -248,5 +248,6 @@ def _save(figure, path, note):
     if note:
         figure.supxlabel(note, fontsize=8, color="#bd1f01")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+        # tight: a title may be wider than its figure.
+        figure.savefig(temporary, dpi=DPI, bbox_inches="tight", pil_kwargs={"optimize": True})
     plt.close(figure)

@@ -372,6 +372,16 @@ def test_a_checkpoint_of_an_earlier_version_is_trusted_if_it_has_the_right_steps
     assert "holds 91 train steps" in captured.err
 
 
+def test_a_checkpoint_of_an_earlier_version_must_be_of_the_run(begun, make_model, capsys):
+    for path in (begun / "checkpoints").iterdir():
+        path.unlink()
+    model = make_model(image_shape=(28, 28, 1), n_hidden=24)  # instead of 16
+    model.step.assign(65)
+    model.save(begun / "checkpoints" / "epoch_00001.keras")
+    assert resume(begun) == 2
+    assert "is not a checkpoint of this run" in capsys.readouterr().err
+
+
 def test_a_run_of_an_earlier_version_has_the_defaults_of_later_flags(begun):
     saved = json.loads((begun / "config.json").read_text())
     del saved["flags"]["checkpoint_every"], saved["flags"]["d_noise"]
