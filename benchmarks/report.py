@@ -6,6 +6,8 @@ import platform
 import statistics
 from importlib import metadata
 
+from utils import processor
+
 # Flags of the processor that decide how fast it multiplies matrices.
 FLAG_PREFIXES = ("avx2", "avx512", "avx_vnni", "amx", "fma", "bf16")
 PACKAGES = ("tensorflow", "keras", "numpy", "torch")
@@ -50,7 +52,7 @@ STARTUP_TARGETS = {"--help": (0.5, 0.2), "first step": (12, 7)}
 
 def describe_machine():
     """Processor, cores, and versions of what computes."""
-    info = _cpu_info()
+    info = processor.cpu_info()
     flags = [flag for flag in info.get("flags", "").split() if _matters(flag)]
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -63,16 +65,9 @@ def describe_machine():
         "cpu_family_model": f"{info.get('cpu family', '?')}/{info.get('model', '?')}",
         "cores": len(os.sched_getaffinity(0)),
         "flags": flags,
+        "kernels": processor.kernels(),
         "versions": versions,
     }
-
-
-def _cpu_info():
-    """The first processor of /proc/cpuinfo."""
-    with open("/proc/cpuinfo") as file:
-        first = file.read().split("\n\n")[0]
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
-    return {name.strip(): value.strip() for name, value in pairs}
 
 
 def _matters(flag):

@@ -122,8 +122,9 @@ def collect(job):
 
 
 def different(settings, others):
-    """The flags whose values differ, as `--a, --b`; "" if none does."""
-    names = sorted(n for n in settings.keys() | others.keys() if settings.get(n) != others.get(n))
+    """The flags whose values differ, as `--a, --b`; "" if none does. A run has chosen what `auto` is."""
+    pairs = {n: (settings.get(n), others.get(n)) for n in settings.keys() | others.keys()}
+    names = sorted(n for n, (one, other) in pairs.items() if one != other and "auto" not in (one, other))
     return ", ".join(f"--{name}" for name in names)
 
 

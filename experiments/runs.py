@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -11,14 +12,12 @@ import traceback
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 
-from benchmarks.report import describe_machine
 from experiments.jobs import ROOT, collect
 from main import main
+from utils import processor
 from utils.errors import UserError
 from utils.files import write_json
 
-# Flags of the processor that decide how fast it trains.
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Exit statuses of runs that they ended: with a checkpoint, and before or after there is one to save.
 STOPPED = [128 + number for number in SIGNALS] + [-number for number in SIGNALS]
@@ -36,9 +35,8 @@ ONE_THREAD = {
 
 def describe_processor():
     """What a run is trained on here."""
-    machine = describe_machine()
-    instructions = [name for name in INSTRUCTIONS if name in machine["flags"]]
-    return {"processor": machine["cpu"], "instructions": instructions, "threads": 1}
+    name = processor.cpu_info().get("model name", platform.machine())
+    return {"processor": name, "instructions": processor.instructions(), "threads": 1}
 
 
 class Process:

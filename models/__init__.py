@@ -1,5 +1,10 @@
 """Adversarial autoencoders and what they are made of. To add one: a class or a function, and a line here."""
 
+from utils.processor import choose_kernels
+
+# Whoever uses a model comes through here, and before TensorFlow if it is to have an effect.
+choose_kernels()
+
 # Read by main.py before TensorFlow is imported.
 MODELS = {
     "supervised": "models.supervised:SupervisedAAE",

@@ -14,7 +14,7 @@ from models.phased_model import PhasedModel
 from models.prediction import Prediction
 from models.settings import ModelSettings, updated_config
 from priors import PRIORS
-from utils import registry
+from utils import processor, registry
 from utils.settings import of_saved
 
 # More than any model's train step draws with.
@@ -46,8 +46,9 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         self.image_shape = tuple(image_shape)
         self.n_classes = n_classes
         self.attributes = attributes
-        self.settings = ModelSettings(**settings)
-        self.settings.validate()
+        given = ModelSettings(**settings)
+        given.validate()
+        self.settings = dataclasses.replace(given, precision=processor.precision(given.precision))
         self.n_z = self.settings.n_z
         self.prior = registry.load(PRIORS, self.settings.prior)(self.n_z, n_classes)
         self.reconstruction_loss = registry.load(RECONSTRUCTIONS, self.settings.reconstruction)

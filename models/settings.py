@@ -97,9 +97,10 @@ class ModelSettings:
     )
     precision: str = setting(
         "float32",
-        "Of the products in the hidden layers and of those that give images; all else is float32.",
+        "Of the products in the hidden layers and of those that give images; all else is float32. auto takes "
+        "bfloat16 where the processor multiplies it in hardware.",
         "advanced",
-        choices=["float32", "bfloat16"],
+        choices=["float32", "bfloat16", "auto"],
     )
     seed: int = setting(0, "Every random draw depends on it.", "training", at_least=0, at_most=2**31 - 1)
 

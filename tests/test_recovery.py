@@ -355,10 +355,20 @@ def test_a_checkpoint_of_a_newer_version_is_refused(begun, capsys):
     assert_refused(capsys, begun, "newer version", "--n_heads")
 
 
-def test_another_version_of_a_library_is_said(begun, capsys):
-    rewrite(begun, versions={"keras": "3.0.0"})
+@pytest.mark.parametrize(
+    ("part", "values", "said"),
+    [
+        ("versions", {"keras": "3.0.0"}, "keras 3.0.0"),
+        ("kernels", {"instructions": "avx2 of old"}, "instructions avx2 of old"),
+        ("kernels", {"oneDNN": "gone"}, "oneDNN gone"),
+    ],
+)
+def test_other_libraries_and_processors_are_said(begun, capsys, part, values, said):
+    rewrite(begun, **{part: values})
     prepared("--resume", "--run_dir", str(begun))
-    assert "keras 3.0.0" in capsys.readouterr().out
+    lines = [line for line in capsys.readouterr().out.splitlines() if "last digits" in line]
+    assert len(lines) == 1
+    assert said in lines[0]
 
 
 def test_a_checkpoint_of_an_earlier_version_is_trusted_if_it_has_the_right_steps(begun, capsys):

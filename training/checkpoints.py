@@ -89,9 +89,11 @@ def choose_checkpoint(directory, description):
             print(f"{path} does not say which run it belongs to: its folder is trusted.", flush=True)
             return checkpoint
         refuse_other_run(path, noted, description)
-        if noted["versions"] != description["versions"]:
-            then, now = (" ".join(map(" ".join, d["versions"].items())) for d in (noted, description))
-            print(f"{path} was written with {then}; {now} may differ in the last digits.", flush=True)
+        for part in ("versions", "kernels"):  # earlier versions noted no kernels
+            then, now = (d.get(part, description[part]) for d in (noted, description))
+            if then != now:
+                then, now = (" ".join(map(" ".join, values.items())) for values in (then, now))
+                print(f"{path} was written with {then}; {now} may differ in the last digits.", flush=True)
         return held
     if saved:
         raise UserError(f"All checkpoints in {directory} are damaged: start a new run.")

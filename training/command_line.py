@@ -59,7 +59,8 @@ def _resumed(config, named):
     saved, _ = read_saved_config(Path(config.run_dir))
     for name in sorted(named - CHANGEABLE):
         old, new = getattr(saved, name), getattr(config, name)
-        if old != new and not (name == "data" and new == "auto"):
+        # What auto found is what the run goes on with.
+        if old != new and not (name in ("data", "precision") and new == "auto"):
             raise UserError(f"--{name} {new} differs from the run's {old}; leave it out to resume.")
     changes = {name: getattr(config, name) for name in (named & CHANGEABLE) | {"run_dir", "resume"}}
     return dataclasses.replace(saved, **changes)
