@@ -23,7 +23,7 @@ class Case:
         flags: of `main.py`, by name.
         flagfile: a file in configs/ that is read before the flags.
         coloured: whether it takes random 32 x 32 x 3 images with 40 attributes instead of the images given.
-        fit_rounds: epochs of `fit` to measure: as many as the whole benchmark has time for.
+        fit_rounds: how often to measure `fit`: as often as the whole benchmark has time for.
         tiny: for the smoke test, whose figures mean nothing.
     """
 
@@ -58,15 +58,16 @@ class Case:
 
     def images(self, given):
         """The case's own images, or those given to the benchmark."""
-        return (
-            random_images("random 32 x 32 x 3", (32, 32, 3), 2048, attributes=40) if self.coloured else given
-        )
+        if self.coloured:
+            return random_images("random 32 x 32 x 3", (32, 32, 3), 2048, attributes=40)
+        return load_data("digits") if self.config().data == "digits" else given
 
 
 SUPERVISED = {"model": "supervised", "prior": "gaussian_mixture", "n_z": 2}
 SEMI_SUPERVISED = {"model": "semi_supervised", "recipe": "paper", "prior": "gaussian", "n_z": 10}
 CASES = (
     Case("h1000", {**SUPERVISED, "n_hidden": 1000, "batch_size": 128}, fit_rounds=3),
+    Case("digits", {**SUPERVISED, "data": "digits"}, fit_rounds=3),
     Case("h1000_batch512", {**SUPERVISED, "n_hidden": 1000, "batch_size": 512}, fit_rounds=2),
     Case("h3000", {**SUPERVISED, "n_hidden": 3000, "batch_size": 128}),
     Case("semi_supervised", {**SEMI_SUPERVISED, "n_hidden": 1000, "num_samples": 100}, fit_rounds=2),

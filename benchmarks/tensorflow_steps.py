@@ -12,7 +12,7 @@ from benchmarks.cases import WARM_UP_STEPS, labelled_indices, premade_batches
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from training import callbacks
 from training.fit import build_model, steps_per_call, train_and_evaluate
-from training.run import Run
+from training.run import LEAST_STEPS, Run
 
 # A call of the train function takes as many steps as in `fit`, but no more than these: blocks stay short.
 STEPS_PER_CALL = 5
@@ -61,30 +61,33 @@ class StockAdam(keras.optimizers.Adam):
         tf.cond(condition, lambda: self.apply(gradients, variables), lambda: None)
 
 
-class FitEpoch:
-    """A whole epoch as `main.py` trains it: its pipeline, its callbacks, its validation."""
+class FitEpochs:
+    """Epochs as `main.py` trains them, one checkpoint: its pipeline, its callbacks, its validation."""
 
     def __init__(self, case, data, directory):
         self.model, self.arguments = captured_fit(case.config(), data, directory)
-        self.images = self.arguments["steps_per_epoch"] * case.config().batch_size
+        steps = self.arguments["steps_per_epoch"]
+        self.epochs = math.ceil(LEAST_STEPS / steps)
+        self.images = self.epochs * steps * case.config().batch_size
         # A short epoch traces the functions and visits every callback.
         self._fit(steps_per_epoch=self.model.steps_per_execution)
 
     def run(self, steps):
-        """One epoch, however many steps that is; it pays its share of the previews."""
+        """These epochs, however many steps that is; they pay their share of the previews."""
         start = time.perf_counter()
         self._fit()
         seconds = time.perf_counter() - start
         start = time.perf_counter()
         for callback in self.arguments["callbacks"]:
             if isinstance(callback, callbacks.Previews):
-                callback.on_epoch_end(callbacks.PREVIEW_EVERY - 1)
+                callback.on_epoch_end(callback.every - 1)
         seconds += (time.perf_counter() - start) / callbacks.PREVIEW_EVERY
         return {"seconds": seconds, "images": self.images}
 
     def _fit(self, **changes):
-        # The second epoch, since the first draws previews and few others do.
-        self.model.fit(**{**self.arguments, "initial_epoch": 1, "epochs": 2, **changes})
+        # Not from the first epoch on, which draws previews as few others do.
+        begin = {"initial_epoch": self.epochs, "epochs": 2 * self.epochs}
+        self.model.fit(**{**self.arguments, **begin, **changes})
 
 
 class Pipeline:

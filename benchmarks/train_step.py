@@ -57,7 +57,7 @@ CONTENDERS = {
     "PyTorch compiled": Contender("step", TORCH, {"compiled": True}, package="torch"),
     "limit": Contender("step", "benchmarks.limit:Limit"),
     "pipeline": Contender("pipeline", "benchmarks.tensorflow_steps:Pipeline"),
-    "fit": Contender("fit", "benchmarks.tensorflow_steps:FitEpoch", whole_epochs=True),
+    "fit": Contender("fit", "benchmarks.tensorflow_steps:FitEpochs", whole_epochs=True),
 }
 SECTIONS = ("step", "fit", "pipeline", "memory", "startup", "scaling")
 PER_CASE = {"step", "fit", "pipeline", "memory"}

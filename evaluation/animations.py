@@ -1,5 +1,9 @@
 """All moving pictures: what the decoder makes of codes and labels that change step by step (second seed)."""
 
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 
@@ -14,6 +18,28 @@ N_ATTRIBUTE_STYLES = 10
 CAPTION_HEIGHT = 16  # pixels
 GAP = 4  # pixels between blocks
 MILLISECONDS = 100  # per frame
+GREYS = 32  # of pictures without colours: nobody sees the others, and they would double the files
+
+
+def draw(directory, animations, note="", progress=lambda name: None):
+    """Writes animations on all cores, while the next ones are decoded.
+
+    Args:
+        animations: tuples of a file name and the arguments of `save_animation`: frames, and whether it runs
+            back.
+        note: see `save_animation`.
+        progress: called with each file's name before it is made.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        writing = deque()
+        for name, frames, back in animations:
+            progress(name)
+            writing.append(pool.submit(save_animation, directory / name, list(frames), note, back))
+            if len(writing) > cores:  # what waits to be written takes memory
+                writing.popleft().result()
+        for one in writing:
+            one.result()
 
 
 def save_animation(path, frames, note="", back=True):
@@ -35,13 +61,17 @@ def save_animation(path, frames, note="", back=True):
 
 def _captioned(text, sheet):
     # Grey pictures stay grey: in three channels they would take 1.6 times the space.
-    sheet = sheet[..., 0] if sheet.shape[2] == 1 else cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
+    if sheet.shape[2] == 1:
+        shades = np.round(np.arange(256) / 255 * (GREYS - 1)) / (GREYS - 1) * 255
+        sheet = np.round(shades).astype(np.uint8)[sheet[..., 0]]
+    else:
+        sheet = cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
     strip = np.full((CAPTION_HEIGHT, *sheet.shape[1:]), 255, np.uint8)
     cv2.putText(strip, text, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([strip, sheet])
 
 
-def draw_traversals(directory, model, data, axes=(), n_samples=5):
+def traversals(model, data, axes=(), n_samples=3):
     """What the axes of the code do: each is swept over the prior's support, forward and back.
 
     Codes of up to 5 axes give one file per axis, `traversal_z1.png` and so on: the other axes form a grid
@@ -53,17 +83,19 @@ def draw_traversals(directory, model, data, axes=(), n_samples=5):
         model: an `AdversarialAutoencoder`.
         data: an `ImageData`.
         axes: the axes to sweep, from 0; by default all.
+
+    Yields:
+        What `draw` takes.
     """
     axes = list(axes) or list(range(model.n_z))
     support = model.prior.support()
     for ending, label in _label_of_each_file(model, data):
         if model.n_z > MAX_BLOCK_AXES:
-            frames = _sweep_in_cells(model, axes, support, label)
-            save_animation(directory / f"traversal{ending}.png", frames, data.note)
+            yield f"traversal{ending}.png", _sweep_in_cells(model, axes, support, label), True
             continue
         for axis in axes:
             frames = _sweep_over_grid(model, axis, support, label, n_samples)
-            save_animation(directory / f"traversal_z{axis + 1}{ending}.png", frames, data.note)
+            yield f"traversal_z{axis + 1}{ending}.png", frames, True
 
 
 def _label_of_each_file(model, data):
@@ -81,12 +113,13 @@ def _sweep_over_grid(model, axis, support, label, n_samples):
     values = np.linspace(*support, n_samples)[:, others]
     grid = np.stack(np.meshgrid(*values.T, indexing="ij"), axis=-1) if others else np.zeros((0,))
     shape = [1] * (4 - len(others)) + [n_samples] * len(others)
-    codes = np.zeros((np.prod(shape), model.n_z))
-    codes[:, others] = grid.reshape(len(codes), len(others))
-    for position in np.linspace(*support, N_POSITIONS)[:, axis]:
-        codes[:, axis] = position
-        images = _decoded(model, codes, label)
-        blocks = images.reshape(-1, shape[2] * shape[3], *images.shape[1:])
+    positions = np.linspace(*support, N_POSITIONS)[:, axis]
+    codes = np.zeros((N_POSITIONS, np.prod(shape), model.n_z))
+    codes[..., others] = grid.reshape(codes.shape[1], len(others))
+    codes[..., axis] = positions[:, None]
+    images = _decoded(model, codes.reshape(-1, model.n_z), label)
+    for position, frame in zip(positions, np.split(images, N_POSITIONS), strict=True):
+        blocks = frame.reshape(-1, shape[2] * shape[3], *frame.shape[1:])
         blocks = np.stack([np.pad(tile(block, shape[3]), [(0, GAP), (0, GAP), (0, 0)]) for block in blocks])
         yield f"z{axis + 1} = {position:.2f}", tile(blocks, shape[1])[:-GAP, :-GAP]
 
@@ -109,18 +142,21 @@ def _decoded(model, codes, labels):
     return np.round(255 * model.decode(codes, labels)).astype(np.uint8)
 
 
-def draw_moving_labels(directory, model, data):
+def moving_labels(model, data):
     """`style.png`: the styles stay and the label changes.
 
     Classes: 25 styles drawn from the prior, while the label goes from the first to the last through
     mixtures of two neighbours. Attributes: the style and the attributes of ten test images in the columns,
     while each row switches its own attribute off and on.
+
+    Yields:
+        What `draw` takes.
     """
     if model.attributes:
         frames = _switched_attributes(model, data)
     else:
         frames = _morphed_labels(model, model.sample_prior(N_STYLES, seed=0)[0])
-    save_animation(directory / "style.png", frames, data.note, back=model.attributes)
+    yield "style.png", frames, model.attributes
 
 
 def _morphed_labels(model, styles):

@@ -1,6 +1,7 @@
 """The pictures of a trained model: all of plots/ but the previews. To add one: a function, and a line."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,14 +156,32 @@ def moving_pictures(of):
     """--animate: traversals of the code, and labels that morph."""
     if not of.config.animate:
         return
-    print("Drawing the animations ...", flush=True)
     folder = of.plots / "animations"
     folder.mkdir(exist_ok=True)
-    animations.draw_traversals(
-        folder, of.model, of.data, of.config.animated_axes(), of.config.traversal_samples
-    )
+    axes, n_samples = of.config.animated_axes(), of.config.traversal_samples
+    wanted = [*animations.traversals(of.model, of.data, axes, n_samples)]
     if of.model.decodes_labels:
-        animations.draw_moving_labels(folder, of.model, of.data)
+        wanted += animations.moving_labels(of.model, of.data)
+    animations.draw(folder, wanted, of.data.note, Announced(len(wanted)))
+
+
+class Announced:
+    """Says which of many pictures is being drawn: in one line that changes, or only now and then in a file.
+
+    Args:
+        count: how many there are.
+    """
+
+    def __init__(self, count):
+        self.count, self.begun = count, 0
+
+    def __call__(self, name):
+        self.begun += 1
+        line = f"Drawing animation {self.begun} of {self.count}: {name}"
+        if sys.stdout.isatty():
+            print(f"\r{line:<79}", end="\n" if self.begun == self.count else "", flush=True)
+        elif self.begun % 10 == 1 or self.begun == self.count:
+            print(line, flush=True)
 
 
 PICTURES = [

@@ -14,6 +14,7 @@ from utils.files import atomic_path
 CLASS_COLORS = matplotlib.color_sequences["petroff10"]
 DPI = 110
 CELL = 0.36  # inches per image of a sheet
+TITLE_INCHES, NOTE_INCHES = 0.09, 0.065  # per character
 
 
 def class_color(label):
@@ -221,6 +222,7 @@ def save_curves(path, rows, note=""):
         if title in ("Learning rate", "Reconstruction error"):
             axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     _save(figure, path, note)
@@ -247,7 +249,10 @@ def _save(figure, path, note):
     """Writes a figure; `note` goes below it, so that no picture is read without it."""
     if note:
         figure.supxlabel(note, fontsize=8, color="#bd1f01")
+    # A title may be wider than its figure. `bbox_inches="tight"` would see to it, and draw everything twice.
+    texts = [(axes.get_title(), TITLE_INCHES) for axes in figure.axes] + [(note, NOTE_INCHES)]
+    figure.set_figwidth(max(figure.get_figwidth(), *(len(text) * inches + 0.2 for text, inches in texts)))
+    figure.set_dpi(DPI)
     with atomic_path(path) as temporary:
-        # tight: a title may be wider than its figure.
-        figure.savefig(temporary, dpi=DPI, bbox_inches="tight", pil_kwargs={"optimize": True})
+        figure.canvas.print_png(temporary)
     plt.close(figure)

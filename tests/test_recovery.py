@@ -673,3 +673,18 @@ def test_chaos(tmp_path):
     equal, kills = chaos.chaos(tmp_path, options)
     assert equal == 3
     assert kills >= 9
+
+
+def test_short_epochs_share_a_checkpoint(tmp_path, monkeypatch):
+    run = prepared("--data=digits", "--batch_size=128", "--n_epoch=12", f"--run_dir={tmp_path / 'run'}")
+    saved, signals = [], []
+    monkeypatch.setattr(interruptions.Checkpoints, "_save", lambda self, end: saved.append(end.epoch))
+    checkpoints = interruptions.Checkpoints(run, signals)
+    checkpoints.set_model(SimpleNamespace(stop_training=False))
+    for epoch in range(12):
+        checkpoints.on_epoch_end(epoch)
+    assert run.steps_per_epoch == 10
+    assert saved == [5, 10, 12]
+    signals.append(signal.SIGTERM)
+    checkpoints.on_epoch_end(6)
+    assert saved[-1] == 7

@@ -9,7 +9,7 @@ from evaluation import plots
 from evaluation.figures import component_accuracy, decode_samples, error_percent, evenly, label_obeyed
 from training.history import read_history, write_history
 
-PREVIEW_EVERY = 5  # epochs
+PREVIEW_EVERY = 5  # checkpoints
 N_SWAPPED_AN_EPOCH = 200  # validation images, decoded with every label
 N_PREVIEWED = 2000  # test images whose codes TensorBoard and the previews show
 
@@ -109,18 +109,20 @@ class Previews(keras.callbacks.Callback):
         codes: float (N, n_z), drawn once from the prior.
         limit: of the axes of the coding space.
         tensorboard: the `TensorBoard` callback that shows the pictures too.
+        every: so many epochs, and after the first.
     """
 
-    def __init__(self, directory, data, codes, limit, tensorboard):
+    def __init__(self, directory, data, codes, limit, tensorboard, every):
         super().__init__()
         self.directory = directory
         self.data = data
         self.codes = codes
         self.limit = limit
         self.tensorboard = tensorboard
+        self.every = every
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % PREVIEW_EVERY and epoch != 0:
+        if (epoch + 1) % self.every and epoch != 0:
             return
         self.directory.mkdir(exist_ok=True)
         title = f"after epoch {epoch + 1}"

@@ -107,7 +107,14 @@ def _train_and_evaluate(run):
                 CollapseWarning(history),
                 progress,
                 tensorboard,
-                callbacks.Previews(run.plots / "previews", data, fixed_codes, limit, tensorboard),
+                callbacks.Previews(
+                    run.plots / "previews",
+                    data,
+                    fixed_codes,
+                    limit,
+                    tensorboard,
+                    callbacks.PREVIEW_EVERY * run.epochs_between_checkpoints,
+                ),
                 Checkpoints(run, signals),
             ],
         )

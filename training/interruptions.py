@@ -16,6 +16,8 @@ from utils.errors import Stopped
 class Checkpoints(keras.callbacks.Callback):
     """Saves the whole model after every epoch, as often as is asked for within epochs, and when stopped.
 
+    Where epochs are short, not every one: see `Run.epochs_between_checkpoints`.
+
     It also brings back an epoch that an earlier process began, since `fit` begins every epoch at its
     start: it restores the running means and ends the epoch after the steps that were left of it. Must be
     the last callback, so that all that belongs to an epoch is written when its checkpoint is.
@@ -54,7 +56,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = False
-        self._save(Checkpoint(epoch + 1))
+        end = Checkpoint(epoch + 1)
+        last = end.epoch == self.run.config.n_epoch
+        if last or self.signals or end.epoch % self.run.epochs_between_checkpoints == 0:
+            self._save(end)
 
     def _is_due(self, done):
         count, unit = self.interval

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import math
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ from utils.errors import UserError, first_line
 from utils.files import remove_temporaries, write_json, write_text
 
 LOCK = ".lock"
+LEAST_STEPS = 50  # from one checkpoint to the next: saving one takes as long as some steps
 NO_BFLOAT16 = (
     "this processor has no bfloat16 instructions: --precision bfloat16 takes 1.2 to 1.5 times as long as "
     "float32, convolutions 5 to 9 times as long. --precision auto takes what is faster."
@@ -55,6 +57,11 @@ class Run:
     @property
     def steps_per_epoch(self):
         return len(self.data.train_images) // self.config.batch_size
+
+    @property
+    def epochs_between_checkpoints(self):
+        """1, or where epochs are short as many as have `LEAST_STEPS`."""
+        return math.ceil(LEAST_STEPS / self.steps_per_epoch)
 
     def train_steps(self, checkpoint):
         """Number of train steps from the beginning to a checkpoint."""

@@ -153,7 +153,7 @@ class Config(ModelSettings):
         changeable=True,
     )
     traversal_samples: int = setting(
-        5,
+        3,
         "Values of each other axis in these animations.",
         "output",
         at_least=1,
