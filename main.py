@@ -42,11 +42,14 @@ def start_tensorflow():
 
     They go past Python's sys.stderr, so the file descriptor is redirected; errors of the import are
     Python exceptions and still show. On a GPU, TensorFlow will take memory as it needs it, not all at once.
+    Keras does not get scikit-learn, for whose wrappers, which nobody here uses, it would import SciPy too.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     sys.stderr.flush()
     terminal = os.dup(2)
+    unused = {"sklearn"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(unused))
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
@@ -56,6 +59,8 @@ def start_tensorflow():
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+        for name in unused:
+            del sys.modules[name]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Finds a data set on this machine, or gets it."""
 
+import importlib.util
 import os
 import socket
 import tempfile
@@ -75,12 +76,13 @@ def load_cifar10(folders):
 def load_digits(folders, note=""):
     """The 1,797 handwritten 8 x 8 digits inside scikit-learn, resized to 28 x 28; a fifth for testing."""
     import cv2
-    from sklearn.datasets import load_digits as load_embedded
 
-    embedded = load_embedded()
-    small = (embedded.images * (255 / 16)).astype(np.uint8)
+    # Only its file: importing scikit-learn, and SciPy with it, takes longer than all else that is done here.
+    package = Path(importlib.util.find_spec("sklearn").origin).parent
+    table = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", np.uint8, delimiter=",")
+    small = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.stack([cv2.resize(image, (28, 28), interpolation=cv2.INTER_CUBIC) for image in small])
-    images, labels = images[..., None], embedded.target.astype(np.uint8)
+    images, labels = images[..., None], table[:, -1]
     test = stratified_choice(labels, len(labels) // 5)
     return ImageData.from_official_split(
         "digits",
