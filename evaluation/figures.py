@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from evaluation.likelihood import log_likelihood
+
 N_PROJECTIONS = 200
 N_FLOOR_PAIRS = 5
 N_SWAPPED = 2000  # test images whose styles are decoded with every label
@@ -19,12 +21,14 @@ class Trained:
         data: an `ImageData`.
         codes: float32 (N, n_z), the codes of the test images.
         reader: a `LabelReader` of the data, or None.
+        likelihood_samples: how many samples the log-likelihood is measured with; 0 to leave it out.
     """
 
     model: object
     data: object
     codes: np.ndarray
     reader: object = None
+    likelihood_samples: int = 0
 
     def prior_sample(self, index):
         """As many samples of the prior as there are codes, other ones for every index from 0."""
@@ -32,9 +36,9 @@ class Trained:
         return self.model.sample_prior(len(self.codes), seed=-1 - index)[0]
 
 
-def evaluate(model, data, codes, reader=None):
+def evaluate(*arguments, **named):
     """Measures a trained model: a dict of floats, those of all `FIGURES`. Arguments as of `Trained`."""
-    trained = Trained(model, data, codes, reader)
+    trained = Trained(*arguments, **named)
     return {name: value for figures in FIGURES for name, value in figures(trained).items()}
 
 
@@ -92,8 +96,13 @@ def of_components(of):
     }
 
 
+def of_likelihood(of):
+    """--likelihood: `log_likelihood` of the test images in nats, see `evaluation.likelihood`."""
+    return log_likelihood(of.model, of.data, of.likelihood_samples) if of.likelihood_samples else {}
+
+
 # To add figures to metrics.json: a function of a `Trained` that returns a dict of floats, and a line here.
-FIGURES = [of_reconstruction, of_prior, of_classification, of_labels, of_components]
+FIGURES = [of_reconstruction, of_prior, of_classification, of_labels, of_components, of_likelihood]
 
 
 def label_figures(model, styles, reader):

@@ -46,6 +46,11 @@ def summary(metrics):
             f"labels obeyed by {percent(m['generated_label_accuracy'])} of the samples (worst label "
             f"{percent(m['generated_label_accuracy_worst'])})"
         )
+    if "log_likelihood" in m:
+        lines.append(
+            f"log-likelihood {m['log_likelihood']:.1f} +- {m['log_likelihood_error']:.1f} nats: of the test "
+            f"images, in windows {m['parzen_bandwidth']:.3f} wide on {m['parzen_samples']:.0f} samples"
+        )
     minutes = m["wall_seconds"] / 60
     lines.append(f"trained in {minutes:.1f} minutes, at {m['train_images_per_second']:.0f} images a second")
     return lines

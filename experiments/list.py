@@ -55,6 +55,11 @@ PLACED = (
     Figure("test_component_accuracy", "component accuracy, %", factor=100),
     Figure("component_accuracy_ceiling", "its ceiling, %", factor=100),
 )
+NATS = (
+    Figure("log_likelihood", "log-likelihood, nats", decimals=1),
+    Figure("parzen_bandwidth", "window", decimals=3),
+    Figure("parzen_samples", "samples", decimals=0),
+)
 
 # Titles of the tables, and their figures.
 GROUPS = {
@@ -62,8 +67,9 @@ GROUPS = {
     "Conditional MNIST, code of 5": (MSE, FLOORS, *OBEYED),
     "Unconditional MNIST, code of 5": (MSE, FLOORS),
     "Supervised MNIST, code of 2": (*PLACED, FLOORS, MSE),
+    "Likelihood MNIST, code of 8": (*NATS, FLOORS, MSE),
 }
-SEMI_SUPERVISED, CONDITIONAL, UNCONDITIONAL, SUPERVISED = GROUPS
+SEMI_SUPERVISED, CONDITIONAL, UNCONDITIONAL, SUPERVISED, LIKELIHOOD = GROUPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,5 +265,14 @@ EXPERIMENTS = (
         "swiss roll, best settings",
         SUPERVISED,
         "best_supervised_swiss_roll.flags",
+    ),
+    Experiment(
+        "likelihood_short",
+        "N(0, 25 I), 20 epochs",
+        LIKELIHOOD,
+        "paper_likelihood.flags",
+        ("recipe=short", "shift=0", "n_epoch=20", "lr_mid_epoch=14", "lr_end_epoch=18", "precision=auto"),
+        paper="340 ± 2 nats",
+        public="340 nats in 2000 epochs, 377 in 5000",
     ),
 )

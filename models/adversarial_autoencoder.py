@@ -50,7 +50,8 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         given.validate()
         self.settings = dataclasses.replace(given, precision=processor.precision(given.precision))
         self.n_z = self.settings.n_z
-        self.prior = registry.load(PRIORS, self.settings.prior)(self.n_z, n_classes)
+        width = {"std": self.settings.prior_std} if self.settings.prior == "gaussian" else {}
+        self.prior = registry.load(PRIORS, self.settings.prior)(self.n_z, n_classes, **width)
         self.reconstruction_loss = registry.load(RECONSTRUCTIONS, self.settings.reconstruction)
         self._make_networks()
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.

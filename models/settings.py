@@ -22,6 +22,9 @@ class ModelSettings:
     n_z: int = setting(
         20, "Size of the code; even for priors on the plane.", "first", at_least=1, at_most=MAX_UNITS
     )
+    prior_std: float = setting(
+        1.0, "Standard deviation of the gaussian prior.", "model", above=0, only={"prior": ("gaussian",)}
+    )
     network: str = setting("dense", "Kind of encoder and decoder.", "model", choices=NETWORKS)
     n_hidden: int = setting(
         1000,

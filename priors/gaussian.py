@@ -15,7 +15,15 @@ class Gaussian(Prior):
     angular sectors outside it. The first seed took the unit disc for label 0, which holds 39 % of the
     mass: its discriminator could then tell codes by their label alone. With n_z other than 2, or a single
     class, the code is independent of the label.
+
+    Args:
+        std: standard deviation of every axis; N(0, 25 I) is the paper's for the likelihood (section 2.4).
+        n_z, n_classes: as of `Prior`.
     """
+
+    def __init__(self, n_z, n_classes, std=1.0):
+        super().__init__(n_z, n_classes)
+        self.std = std
 
     @property
     def uses_labels(self):
@@ -28,7 +36,7 @@ class Gaussian(Prior):
 
     def sample(self, count, seed, labels=None):
         if labels is None or not self.uses_labels:
-            return tf.random.stateless_normal([count, self.n_z], seed)
+            return tf.random.stateless_normal([count, self.n_z], seed, stddev=self.std)
         labels = tf.cast(labels, tf.float32)
         # Uniform in [0, 1): mass within the region, and position within the sector.
         mass, turn = tf.unstack(tf.random.stateless_uniform([2, count], seed))
@@ -40,11 +48,11 @@ class Gaussian(Prior):
         radius = tf.sqrt(-2 * tf.math.log(survival))
         sector = tf.where(in_disc, turn * (self.n_classes - 1), labels - 1 + turn)
         angle = 2 * np.pi * sector / (self.n_classes - 1)
-        return radius[:, None] * tf.stack([tf.cos(angle), tf.sin(angle)], axis=1)
+        return self.std * radius[:, None] * tf.stack([tf.cos(angle), tf.sin(angle)], axis=1)
 
     def log_prob(self, codes, labels=None):
         codes = tf.cast(codes, tf.float32)
-        log_prob = -0.5 * tf.reduce_sum(codes**2 + np.log(2 * np.pi), axis=1)
+        log_prob = -0.5 * tf.reduce_sum((codes / self.std) ** 2 + np.log(2 * np.pi * self.std**2), axis=1)
         if labels is None or not self.uses_labels:
             return log_prob
         inside = self.classify(codes) == tf.cast(labels, tf.int32)
@@ -54,7 +62,7 @@ class Gaussian(Prior):
         codes = tf.cast(codes, tf.float32)
         turn = tf.math.floormod(tf.atan2(codes[:, 1], codes[:, 0]) / (2 * np.pi), 1.0)
         sector = tf.minimum(tf.cast(turn * (self.n_classes - 1), tf.int32), self.n_classes - 2)
-        return tf.where(tf.norm(codes, axis=1) < self._disc_radius, 0, sector + 1)
+        return tf.where(tf.norm(codes, axis=1) < self.std * self._disc_radius, 0, sector + 1)
 
     def component_paths(self, n):
         levels = (np.arange(n) + 0.5) / n
@@ -66,7 +74,7 @@ class Gaussian(Prior):
         # Label 0: across its disc.
         across = self._disc_radius * (2 * levels - 1)
         disc = np.stack([across, np.zeros(n)], axis=1)
-        return np.concatenate([disc[None], sectors]).astype(np.float32)
+        return self.std * np.concatenate([disc[None], sectors]).astype(np.float32)
 
 
 class TruncatedGaussian(Prior):

@@ -66,7 +66,8 @@ def assert_everything_is_there(directory, output, prior):
         "codes_00001.png",
         "samples_00001.png",
     ]
-    assert len(list((directory / "checkpoints").iterdir())) == 2
+    # Twenty steps share one.
+    assert [path.name for path in (directory / "checkpoints").iterdir()] == ["epoch_00002.keras"]
     # Nothing half-written is left behind.
     assert not list(directory.rglob("*.tmp*"))
 

@@ -48,6 +48,20 @@ def test_gaussian_is_standard_normal(n_z):
     )
 
 
+@pytest.mark.parametrize("n_z", [2, 8])
+def test_a_wide_gaussian_is_the_standard_one_stretched(n_z):
+    wide, plain = registry.load(PRIORS, "gaussian")(n_z, K, std=5.0), make("gaussian", n_z)
+    for labels in (None, all_labels()):
+        codes = wide.sample(N, [0, 1], labels).numpy()
+        np.testing.assert_allclose(codes, 5 * plain.sample(N, [0, 1], labels).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(
+        wide.log_prob(codes[:50]), stats.multivariate_normal(np.zeros(n_z), 25).logpdf(codes[:50]), rtol=1e-4
+    )
+    if n_z == 2:
+        np.testing.assert_array_equal(wide.classify(codes), all_labels())
+        np.testing.assert_allclose(wide.component_paths(7), 5 * plain.component_paths(7), rtol=1e-5)
+
+
 def test_labelled_gaussian_regions_have_equal_mass_and_make_up_the_normal():
     prior = make("gaussian")
     unlabelled = prior.sample(N, [0, 1])

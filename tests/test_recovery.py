@@ -230,9 +230,10 @@ def test_chaos_sees_every_difference(whole, tmp_path):
 def test_checkpoint_every(monkeypatch, interval, expected):
     """An epoch resumed after its 13th step, and the next one."""
     run = SimpleNamespace(
-        config=SimpleNamespace(checkpoint_interval=interval),
+        config=SimpleNamespace(checkpoint_interval=interval, n_epoch=3),
         begin=Checkpoint(1, 13, {}),
         steps_per_epoch=65,
+        epochs_between_checkpoints=1,
         train_steps=lambda checkpoint: 65 * checkpoint.epoch + checkpoint.step,
         checkpoints=None,
         describe=dict,

@@ -125,7 +125,8 @@ def _train_and_evaluate(run):
     end = Checkpoint(config.n_epoch)
     save_model(model, run.directory / "model.keras", noted(end, run.describe()))
     codes = model.encode(data.test_images)
-    figures = evaluate(model, data, codes, reader)
+    n_likelihood = config.likelihood_samples if config.likelihood else 0
+    figures = evaluate(model, data, codes, reader, n_likelihood)
     metrics = {
         **figures,
         **({} if run.labelled is None else {"labelled_images": len(run.labelled)}),

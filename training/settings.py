@@ -161,6 +161,18 @@ class Config(ModelSettings):
         only={"animate": (True,)},
         changeable=True,
     )
+    likelihood: bool = setting(
+        False, "Measure the test images' log-likelihood by Parzen windows.", "output", changeable=True
+    )
+    likelihood_samples: int = setting(
+        10_000,
+        "Samples of the model that the windows lie on.",
+        "output",
+        at_least=1,
+        at_most=10**8,
+        only={"likelihood": (True,)},
+        changeable=True,
+    )
     checkpoint_every: str = setting(
         "",
         'Save checkpoints within epochs too, e.g. every "500 steps" or "10 minutes".',
@@ -204,6 +216,8 @@ class Config(ModelSettings):
         Raises:
             UserError: in one line.
         """
+        if self.likelihood and self.model == "conditional":
+            raise UserError(f"--likelihood needs samples of every class; {self.data} has attributes instead.")
         if self.PARR or (self.PMLR and self.model == "conditional"):
             raise UserError(
                 f"--{'PARR' if self.PARR else 'PMLR'} draws every class; {self.data} has attributes instead."
