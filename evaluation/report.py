@@ -51,8 +51,9 @@ def summary(metrics):
             f"log-likelihood {m['log_likelihood']:.1f} +- {m['log_likelihood_error']:.1f} nats: of the test "
             f"images, in windows {m['parzen_bandwidth']:.3f} wide on {m['parzen_samples']:.0f} samples"
         )
-    minutes = m["wall_seconds"] / 60
-    lines.append(f"trained in {minutes:.1f} minutes, at {m['train_images_per_second']:.0f} images a second")
+    if "wall_seconds" in m:
+        minutes, rate = m["wall_seconds"] / 60, m["train_images_per_second"]
+        lines.append(f"trained in {minutes:.1f} minutes, at {rate:.0f} images a second")
     return lines
 
 

@@ -1,5 +1,6 @@
 """Trains a model on a prepared run, and has it measured and drawn."""
 
+import json
 import math
 import re
 import sys
@@ -21,10 +22,12 @@ from training.divergence import CollapseWarning, StopOnNaN
 from training.interruptions import Checkpoints, caught_signals, stopped
 from training.label_reader import label_reader
 from training.progress import EpochLines
+from training.saved_config import MAX_CONFIG_BYTES
 from training.tensorboard import TensorBoard
 from utils import registry
 from utils.errors import UserError, first_line
 from utils.files import write_json
+from utils.untrusted import read_limited
 
 N_SAMPLES = 100
 
@@ -120,7 +123,12 @@ def _train_and_evaluate(run):
         )
     if signals:
         raise stopped(signals, run)
-    seconds, speed = time.perf_counter() - start, progress.images_per_second
+    speed = {
+        "train_images_per_second": progress.images_per_second,
+        "wall_seconds": time.perf_counter() - start,
+    }
+    if begin.epoch == config.n_epoch:  # nothing was trained
+        speed = _earlier_speed(run.directory / "metrics.json", speed)
 
     end = Checkpoint(config.n_epoch)
     save_model(model, run.directory / "model.keras", noted(end, run.describe()))
@@ -131,8 +139,7 @@ def _train_and_evaluate(run):
         **figures,
         **({} if run.labelled is None else {"labelled_images": len(run.labelled)}),
         "epochs": config.n_epoch,
-        "train_images_per_second": speed,
-        "wall_seconds": seconds,
+        **speed,
         "data": data.describe(),
     }
     write_json(run.directory / "metrics.json", metrics)
@@ -142,6 +149,15 @@ def _train_and_evaluate(run):
         tensorboard.add_picture(picture.stem, picture, config.n_epoch)
     tensorboard.writer.close()
     print("\n".join([*report.summary(metrics), *report.where_to_look(run.directory)]), flush=True)
+
+
+def _earlier_speed(path, names):
+    """The figures of these names that a metrics.json holds; {} where it is none."""
+    try:
+        metrics = json.loads(read_limited(path, MAX_CONFIG_BYTES))
+        return {name: float(metrics[name]) for name in names if name in metrics}
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _resumption(begin, n_epochs):
