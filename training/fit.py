@@ -152,11 +152,11 @@ def _train_and_evaluate(run):
 
 
 def _earlier_speed(path, names):
-    """The figures of these names that a metrics.json holds; {} where it is none."""
+    """The figures of these names in a metrics.json; {} where it lacks one or is none."""
     try:
         metrics = json.loads(read_limited(path, MAX_CONFIG_BYTES))
-        return {name: float(metrics[name]) for name in names if name in metrics}
-    except (OSError, ValueError, TypeError):
+        return {name: float(metrics[name]) for name in names}
+    except (OSError, ValueError, TypeError, LookupError):
         return {}
 
 
