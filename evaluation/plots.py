@@ -250,8 +250,9 @@ def _save(figure, path, note):
     if note:
         figure.supxlabel(note, fontsize=8, color="#bd1f01")
     # A title may be wider than its figure. `bbox_inches="tight"` would see to it, and draw everything twice.
-    texts = [(axes.get_title(), TITLE_INCHES) for axes in figure.axes] + [(note, NOTE_INCHES)]
-    figure.set_figwidth(max(figure.get_figwidth(), *(len(text) * inches + 0.2 for text, inches in texts)))
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    needed = max(NOTE_INCHES * len(note), *(TITLE_INCHES * len(title) for title in titles)) + 0.2
+    figure.set_figwidth(max(figure.get_figwidth(), needed))
     figure.set_dpi(DPI)
     with atomic_path(path) as temporary:
         figure.canvas.print_png(temporary)

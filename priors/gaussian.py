@@ -17,7 +17,7 @@ class Gaussian(Prior):
     class, the code is independent of the label.
 
     Args:
-        std: standard deviation of every axis; N(0, 25 I) is the paper's for the likelihood (section 2.4).
+        std: standard deviation of every axis; N(0, 25 I) is the paper's for the likelihood (section 3).
         n_z, n_classes: as of `Prior`.
     """
 
