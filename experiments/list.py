@@ -279,7 +279,7 @@ EXPERIMENTS = (
         "likelihood_short",
         "N(0, 25 I), 20 epochs",
         LIKELIHOOD,
-        "paper_likelihood.flags",
+        "paper_unsupervised_likelihood.flags",
         ("recipe=short", "shift=0", "n_epoch=20", "lr_mid_epoch=14", "lr_end_epoch=18", "precision=auto"),
         paper="340 ± 2 nats",
         public="340 nats in 2000 epochs, 377 in 5000",
