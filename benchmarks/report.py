@@ -62,7 +62,7 @@ def describe_machine():
         except metadata.PackageNotFoundError:
             versions[name] = None
     return {
-        "cpu": info.get("model name", platform.machine()),
+        "cpu": processor.name(),
         "cpu_family_model": f"{info.get('cpu family', '?')}/{info.get('model', '?')}",
         "cores": len(os.sched_getaffinity(0)),
         "flags": flags,

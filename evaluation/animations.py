@@ -19,6 +19,8 @@ CAPTION_HEIGHT = 16  # pixels
 GAP = 4  # pixels between blocks
 MILLISECONDS = 100  # per frame
 GREYS = 32  # of pictures without colours: nobody sees the others, and they would double the files
+# What each of the 256 greys becomes.
+SHADES = np.round(255 * np.round(np.linspace(0, GREYS - 1, 256)) / (GREYS - 1)).astype(np.uint8)
 
 
 def draw(directory, animations, note="", progress=lambda name: None):
@@ -61,11 +63,7 @@ def save_animation(path, frames, note="", back=True):
 
 def _captioned(text, sheet):
     # Grey pictures stay grey: in three channels they would take 1.6 times the space.
-    if sheet.shape[2] == 1:
-        shades = np.round(np.arange(256) / 255 * (GREYS - 1)) / (GREYS - 1) * 255
-        sheet = np.round(shades).astype(np.uint8)[sheet[..., 0]]
-    else:
-        sheet = cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
+    sheet = SHADES[sheet[..., 0]] if sheet.shape[2] == 1 else cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
     strip = np.full((CAPTION_HEIGHT, *sheet.shape[1:]), 255, np.uint8)
     cv2.putText(strip, text, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([strip, sheet])

@@ -36,9 +36,9 @@ class Trained:
         return self.model.sample_prior(len(self.codes), seed=-1 - index)[0]
 
 
-def evaluate(*arguments, **named):
+def evaluate(model, data, codes, reader=None, likelihood_samples=0):
     """Measures a trained model: a dict of floats, those of all `FIGURES`. Arguments as of `Trained`."""
-    trained = Trained(*arguments, **named)
+    trained = Trained(model, data, codes, reader, likelihood_samples)
     return {name: value for figures in FIGURES for name, value in figures(trained).items()}
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -35,8 +34,7 @@ ONE_THREAD = {
 
 def describe_processor():
     """What a run is trained on here."""
-    name = processor.cpu_info().get("model name", platform.machine())
-    return {"processor": name, "instructions": processor.instructions(), "threads": 1}
+    return {"processor": processor.name(), "instructions": processor.instructions(), "threads": 1}
 
 
 class Process:

@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.cases import CASES, premade_batches, random_images
 from benchmarks.limit import add_scaled
 from benchmarks.operations import Layer, networks, optimizer_bytes, step_flops
-from benchmarks.tensorflow_steps import BareStep, captured_fit
+from benchmarks.tensorflow_steps import BareStep, FitEpochs, captured_fit
 from benchmarks.train_step import main
 from training.fit import build_model
 
@@ -321,6 +321,16 @@ def test_fit_is_measured_as_users_get_it(tmp_path):
     assert model.step == 0
     assert arguments["steps_per_epoch"] == len(case.images(IMAGES).train_images) // case.config().batch_size
     assert "Previews" in [type(callback).__name__ for callback in arguments["callbacks"]]
+
+
+def test_short_epochs_are_measured_from_checkpoint_to_checkpoint(tmp_path):
+    case = {case.name: case for case in CASES}["digits"].shrunk()
+    contender = FitEpochs(case, case.images(IMAGES), tmp_path)
+    # 1,319 images are 41 steps: two epochs share a checkpoint, ten a preview.
+    assert contender.run(0)["images"] == 2 * 41 * 32
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00004.keras"]
+    previews = {path.name for path in (tmp_path / "plots" / "previews").iterdir()}
+    assert previews == {"samples_00010.png", "codes_00010.png"}
 
 
 @pytest.mark.slow

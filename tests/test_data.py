@@ -6,16 +6,18 @@ import os
 import pickle
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import tracemalloc
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import needs_mnist
+from conftest import ROOT, needs_mnist
 
 from data import loading
 from data.image_data import ImageData, balanced_choice, stratified_choice
@@ -785,6 +787,28 @@ def test_digits_are_split_without_overlap():
     assert len({image.tobytes() for images, _ in splits for image in images}) == 1797
     assert data.train_images.max() == 255
     assert data.note == ""
+
+
+def test_digits_are_those_of_scikit_learn(monkeypatch):
+    from sklearn.datasets import load_digits
+
+    embedded = load_digits()
+    shapes = []
+    resize = cv2.resize
+    monkeypatch.setattr(cv2, "resize", lambda image, *a, **k: shapes.append(image) or resize(image, *a, **k))
+    data = load_data("digits")
+    np.testing.assert_array_equal(np.stack(shapes), (embedded.images * 255 / 16).astype(np.uint8))
+    labels = np.concatenate([data.train_labels, data.validation_labels, data.test_labels])
+    np.testing.assert_array_equal(np.bincount(labels), np.bincount(embedded.target))
+
+
+def test_digits_do_not_import_scikit_learn():
+    code = (
+        "import sys; from data.loading import load_data; load_data('digits'); print('sklearn' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code]
+    answer = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout == "False\n"
 
 
 def test_description_counts_the_images():

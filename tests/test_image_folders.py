@@ -761,6 +761,7 @@ def test_any_data_with_attributes_is_refused_by_them(celeb_a, tmp_path, capsys, 
     [
         ("--PARR", "--PARR draws every class; celeb_a has attributes"),
         ("--PMLR --n_z 2", "--PMLR draws every class; celeb_a has attributes"),
+        ("--likelihood", "--likelihood needs samples of every class; celeb_a has attributes"),
         ("--network conv --image_size 50", "multiples of 4; these have 50 x 50 pixels"),
     ],
 )

@@ -12,6 +12,7 @@ import chaos
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, needs_mnist
 
 import main
@@ -258,6 +259,19 @@ def test_gpu_memory_is_taken_as_needed_unless_the_user_says_otherwise(monkeypatc
     monkeypatch.setattr(os, "environ", {} if given is None else {"TF_FORCE_GPU_ALLOW_GROWTH": given})
     main.start_tensorflow()
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == taken
+
+
+def test_scikit_learn_is_kept_from_keras_alone(monkeypatch):
+    """What is None there cannot be imported: it must not stay."""
+    seen = []
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)
+    listed = tf.config.list_physical_devices
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda: seen.append(sys.modules.get("sklearn", 0)) or listed()
+    )
+    main.start_tensorflow()
+    assert seen == [None]
+    assert "sklearn" not in sys.modules
 
 
 def test_substitute_is_announced_everywhere(tmp_path, monkeypatch, capsys):

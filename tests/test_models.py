@@ -710,6 +710,12 @@ def test_xla_trains_alike(fit_small):
         np.testing.assert_allclose(other_history[name], history[name], rtol=0.2, err_msg=name)
 
 
+def test_the_width_of_the_prior_reaches_what_is_drawn(make_model):
+    model = make_model(model="unsupervised", prior="gaussian", n_z=4, prior_std=5.0)
+    assert np.std(model.sample_prior(5000, seed=0)[0]) == pytest.approx(5, rel=0.05)
+    assert type(model).from_config(model.get_config()).prior.std == 5.0
+
+
 def test_how_the_step_is_compiled_and_called_depends_on_the_device(monkeypatch):
     config = read_config(["main.py", "--model=supervised"])
     interrupted = read_config(["main.py", "--model=supervised", "--checkpoint_every=10 minutes"])

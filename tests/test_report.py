@@ -142,6 +142,16 @@ def test_codes_outside_of_the_plane_are_seen(tmp_path):
     assert blue("outside.png") > 200
 
 
+def test_no_title_is_cut(tmp_path):
+    import cv2
+
+    for title, note in (("wide " * 40, ""), ("", "wide " * 40)):
+        plots.save_image_grid(tmp_path / "grid.png", np.ones((4, 8, 8, 1)), 2, title, note)
+        picture = cv2.imread(str(tmp_path / "grid.png"))
+        assert (picture[:, :3] == 255).all()
+        assert (picture[:, -3:] == 255).all()
+
+
 def test_resuming_a_complete_run_says_so(tmp_path, capsys):
     words = ["--data", "digits", "--n_hidden", "8", "--n_epoch", "1", "--run_dir", str(tmp_path / "run")]
     assert main.main(["main.py", *words]) == 0

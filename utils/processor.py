@@ -63,6 +63,11 @@ def multiplies_bfloat16():
     return bool(BFLOAT16.intersection(instructions()))
 
 
+def name():
+    """What the processor calls itself, or its architecture."""
+    return cpu_info().get("model name", platform.machine())
+
+
 def cpu_info():
     """The first processor of Linux's list, a dict of texts; {} on other systems."""
     try:
