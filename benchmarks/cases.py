@@ -11,6 +11,7 @@ from main import read_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WARM_UP_STEPS = 3
+INFERENCE_BATCH = 1000  # that of models.prediction, which PyTorch's process must not import with TensorFlow
 N_BATCHES = 8  # made beforehand, and used again and again
 
 
@@ -129,3 +130,8 @@ def premade_batches(config, data):
         size = min(config.batch_size, len(labelled))
         chosen.append(np.resize(labelled, (N_BATCHES, size)))
     return tuple(array[indices] for indices in chosen for array in (data.train_images, data.train_labels))
+
+
+def images_to_reconstruct(data):
+    """Training images, 10,000 where there are so many, and their labels."""
+    return data.train_images[:10_000], data.train_labels[:10_000]

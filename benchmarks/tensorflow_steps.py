@@ -8,7 +8,7 @@ from unittest import mock
 import keras
 import tensorflow as tf
 
-from benchmarks.cases import WARM_UP_STEPS, labelled_indices, premade_batches
+from benchmarks.cases import WARM_UP_STEPS, images_to_reconstruct, labelled_indices, premade_batches
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from training import callbacks
 from training.fit import build_model, steps_per_call, train_and_evaluate
@@ -59,6 +59,21 @@ class StockAdam(keras.optimizers.Adam):
 
     def apply_if(self, condition, gradients, variables):
         tf.cond(condition, lambda: self.apply(gradients, variables), lambda: None)
+
+
+class Reconstruct:
+    """Encodes and decodes images after training, numpy in and numpy out."""
+
+    def __init__(self, case, data, directory):
+        self.model = build_model(case.config(), data)
+        self.images, self.labels = images_to_reconstruct(data)
+        self.run(1)
+
+    def run(self, steps):
+        """All images, however many steps that is."""
+        start = time.perf_counter()
+        self.model.reconstruct(self.images, self.labels)
+        return {"seconds": time.perf_counter() - start, "images": len(self.images)}
 
 
 class FitEpochs:

@@ -8,11 +8,12 @@ weights of a phase.
 import math
 import time
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.cases import WARM_UP_STEPS, premade_batches
+from benchmarks.cases import INFERENCE_BATCH, WARM_UP_STEPS, images_to_reconstruct, premade_batches
 from benchmarks.operations import networks
 
 PETAL_STDS, PETAL_SHIFT = (0.5, 0.1), 1.4
@@ -338,6 +339,33 @@ class TorchContender:
         for index in range(steps):
             self.step(*self.batches[index % len(self.batches)])
         return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
+
+
+class Reconstruct:
+    """Encodes and decodes images in batches of the project's size, numpy in and numpy out."""
+
+    def __init__(self, case, data, directory):
+        config = case.with_flags(noised=False).config()
+        self.step = STEPS[config.model](config, data.image_shape, data.n_classes)
+        for part in (self.step.encoder, self.step.decoder):
+            part.eval()
+        self.images, self.labels = images_to_reconstruct(data)
+        self.run(1)
+
+    @torch.inference_mode()
+    def run(self, steps):
+        """All images, however many steps that is."""
+        start = time.perf_counter()
+        cuts = range(INFERENCE_BATCH, len(self.images), INFERENCE_BATCH)
+        pairs = zip(np.split(self.images, cuts), np.split(self.labels, cuts), strict=True)
+        np.concatenate([reconstructed(self.step, *pair) for pair in pairs])
+        return {"seconds": time.perf_counter() - start, "images": len(self.images)}
+
+
+def reconstructed(step, images, labels):
+    """Images of the decoder, float32 in the layout of PyTorch; labels as the decoder may see them."""
+    codes = step.encode(step.inputs(torch.from_numpy(images))[0])
+    return step.decode(step.decoder_input(codes, torch.from_numpy(labels).long())).numpy()
 
 
 def as_tensors(array):

@@ -10,11 +10,12 @@ import tensorflow as tf
 from conftest import ROOT
 
 from benchmarks import report
-from benchmarks.cases import CASES, premade_batches, random_images
+from benchmarks.cases import CASES, INFERENCE_BATCH, premade_batches, random_images
 from benchmarks.limit import add_scaled
 from benchmarks.operations import Layer, networks, optimizer_bytes, step_flops
-from benchmarks.tensorflow_steps import BareStep, FitEpochs, captured_fit
+from benchmarks.tensorflow_steps import BareStep, FitEpochs, Reconstruct, captured_fit
 from benchmarks.train_step import main
+from models import prediction
 from training.fit import build_model
 
 # One case of each kind of step, as small as --quick makes it.
@@ -238,6 +239,26 @@ def test_one_step_in_pytorch_is_one_step_here(name, last_losses, torch_step, mon
     assert step.metrics.tolist() == pytest.approx(logged, abs=1e-4)
 
 
+def test_pytorch_reconstructs_what_is_reconstructed_here(case, tmp_path):
+    torch = pytest.importorskip("torch")
+    from benchmarks.torch_step import Reconstruct as TorchReconstruct
+    from benchmarks.torch_step import reconstructed
+
+    config, data = case
+    assert INFERENCE_BATCH == prediction.INFERENCE_BATCH
+    (name,) = (name for name, other in SHRUNK.items() if other.config() == config)
+    ours, theirs = (kind(SHRUNK[name], data, tmp_path) for kind in (Reconstruct, TorchReconstruct))
+    with torch.no_grad():
+        for variable, parameter in paired_weights(ours.model, theirs.step):
+            parameter.copy_(torch.from_numpy(torch_order(np.array(variable))))
+        images = reconstructed(theirs.step, theirs.images[:7], theirs.labels[:7])
+    expected = ours.model.reconstruct(ours.images[:7], ours.labels[:7])
+    if images.ndim == 4:
+        images = images.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(images.reshape(expected.shape), expected, atol=1e-3)
+    assert ours.run(0)["images"] == theirs.run(0)["images"] == len(data.train_images)
+
+
 def as_tensor(array):
     import torch
 
@@ -335,13 +356,13 @@ def test_short_epochs_are_measured_from_checkpoint_to_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_steps_in_turn(tmp_path):
-    printed, measured = run_quickly(tmp_path, "step,fit,pipeline,memory")
+    printed, measured = run_quickly(tmp_path, "step,fit,pipeline,inference,memory")
     (case,) = measured["cases"]
-    names = {"bare", "stock optimizer", "bfloat16", "limit", "fit", "pipeline"}
+    names = {"bare", "stock optimizer", "bfloat16", "limit", "fit", "pipeline", "reconstruct"}
     assert set(case["rounds"][0]) == set(case["images_per_second"]) == names
     assert len(case["rounds"][0]["bare"]) == 2
     assert case["ratios"]["bare / bare"] == 1
-    assert set(case["left_out"]) == {"PyTorch eager", "PyTorch compiled"}
+    assert set(case["left_out"]) == {"PyTorch eager", "PyTorch compiled", "PyTorch reconstruct"}
     assert all(peak > 1e8 for peak in case["peak_memory_bytes"].values())
     assert "without PyTorch eager" in printed
     assert "Images: random" in printed
