@@ -24,7 +24,7 @@ class Prediction:
         return self._encoder_output(images)
 
     def _encoder_output(self, images):
-        return in_batches(self.encoder, checked_images(images, self.image_shape))
+        return self._in_batches("encoder", checked_images(images, self.image_shape))
 
     def decode(self, codes, labels=None) -> np.ndarray:
         """Images of codes (N, n_z): float32 (N, H, W, C) in [0, 1].
@@ -38,7 +38,7 @@ class Prediction:
             codes = np.concatenate([codes, self._label_rows(labels, len(codes))], axis=1)
         elif labels is not None:
             raise ValueError("The decoder of this model sees no labels.")
-        return in_batches(self.decoder, codes)
+        return self._in_batches("decoder", codes)
 
     def _label_rows(self, labels, count):
         """Labels as the decoder sees them: float32 (count, K)."""
@@ -50,7 +50,7 @@ class Prediction:
         Args:
             labels: of the images, which a conditional model needs; others do without.
         """
-        return in_batches(self.call, checked_images(images, self.image_shape))
+        return self._in_batches("call", checked_images(images, self.image_shape))
 
     def judge(self, images, labels) -> np.ndarray:
         """The logit that D gives the code of each image, float32 (N,): above 0, it takes it for the prior's.
@@ -60,12 +60,26 @@ class Prediction:
         Args:
             labels: of the images: classes (N,) or attributes (N, K).
         """
+        return self._in_batches("_logits", checked_images(images, self.image_shape), np.asarray(labels))
+
+    def _logits(self, images, labels):
         network = next(iter(self.discriminators.values()))
+        return network(self.fake_samples(self.encoder(images), labels, None)[0])[:, 0]
 
-        def logits(images, labels):
-            return network(self.fake_samples(self.encoder(images), labels, None)[0])[:, 0]
-
-        return in_batches(logits, checked_images(images, self.image_shape), np.asarray(labels))
+    def _in_batches(self, name, inputs, *others) -> np.ndarray:
+        """The outputs of the network or method of this name for inputs of any number, joined."""
+        function = getattr(self, name)
+        # Past Keras, which tracks what its models are given.
+        graphs = vars(self).setdefault("_graphs", {})
+        if name not in graphs:
+            graphs[name] = tf.function(_of_images(function), autograph=False)
+        batches = []
+        for start in range(0, max(len(inputs), 1), INFERENCE_BATCH):
+            batch = [array[start : start + INFERENCE_BATCH] for array in (inputs, *others)]
+            # For less than a whole batch, tracing would take longer than it saves.
+            whole = len(batch[0]) == INFERENCE_BATCH
+            batches.append((graphs[name] if whole else _of_images(function))(*batch).numpy())
+        return np.concatenate(batches)
 
     def generate(self, n, label=None, seed=None) -> np.ndarray:
         """Decodes n samples of the prior, or of one label's part of it: float32 (n, H, W, C) in [0, 1].
@@ -105,13 +119,9 @@ class Prediction:
         return codes.numpy(), labels.numpy()
 
 
-def in_batches(network, inputs, *others) -> np.ndarray:
-    """The outputs of a network for inputs of any number, joined."""
-    batches = []
-    for start in range(0, max(len(inputs), 1), INFERENCE_BATCH):
-        chosen = slice(start, start + INFERENCE_BATCH)
-        batches.append(network(to_unit_interval(inputs[chosen]), *(o[chosen] for o in others)).numpy())
-    return np.concatenate(batches)
+def _of_images(function):
+    """A function of float images or codes as one of uint8 images, too."""
+    return lambda images, *others: function(to_unit_interval(images), *others)
 
 
 def checked_images(images, shape) -> np.ndarray:

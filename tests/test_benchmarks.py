@@ -347,11 +347,11 @@ def test_fit_is_measured_as_users_get_it(tmp_path):
 def test_short_epochs_are_measured_from_checkpoint_to_checkpoint(tmp_path):
     case = {case.name: case for case in CASES}["digits"].shrunk()
     contender = FitEpochs(case, case.images(IMAGES), tmp_path)
-    # 1,319 images are 41 steps: two epochs share a checkpoint, ten a preview.
-    assert contender.run(0)["images"] == 2 * 41 * 32
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00004.keras"]
+    # 1,319 images are 41 steps: three epochs share a checkpoint, fifteen a preview.
+    assert contender.run(0)["images"] == 3 * 41 * 32
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00006.keras"]
     previews = {path.name for path in (tmp_path / "plots" / "previews").iterdir()}
-    assert previews == {"samples_00010.png", "codes_00010.png"}
+    assert previews == {"samples_00015.png", "codes_00015.png"}
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def trained(tmp_path_factory):
     """A semi-supervised run on the digits, long enough for the decoder to obey."""
     directory = tmp_path_factory.mktemp("labels") / "run"
     words = ["--model", "semi_supervised", "--data", "digits", "--n_z", "4", "--num_samples", "200"]
-    words += ["--n_hidden", "128", "--n_epoch", "20", "--batch_size", "32"]
+    words += ["--n_hidden", "128", "--n_epoch", "14", "--batch_size", "32"]
     assert main.main(["main.py", "--run_dir", str(directory), *words]) == 0
     return directory
 

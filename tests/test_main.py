@@ -51,7 +51,8 @@ def test_a_run_leaves_everything(planar):
     assert_everything_is_there(*planar, "gaussian_mixture")
 
 
-@pytest.mark.parametrize("prior", [pytest.param("gaussian", marks=pytest.mark.slow), "swiss_roll"])
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["gaussian", "swiss_roll"])
 def test_a_run_with_another_prior_leaves_everything(tmp_path, capsys, prior):
     assert run(tmp_path / "run", *SMALL, *PLANAR, prior) == 0
     assert_everything_is_there(tmp_path / "run", capsys.readouterr().out, prior)

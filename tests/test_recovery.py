@@ -127,17 +127,25 @@ def test_a_stopped_run_has_saved_the_step_it_came_to(stopped):
 
 
 @pytest.mark.parametrize(
-    ("model", "step", "number", "newest"),
+    ("model", "epochs", "step", "number", "newest"),
     [
-        ("semi_supervised", 39, signal.SIGINT, "epoch_00000_step_00039.keras"),
+        ("semi_supervised", 1, 39, signal.SIGINT, "epoch_00000_step_00039.keras"),
         # In the last call of an epoch: the checkpoint is that of its end.
         pytest.param(
-            "unsupervised", 65, signal.SIGTERM, "epoch_00001.keras", marks=pytest.mark.slow, id="end_of_epoch"
+            "unsupervised",
+            2,
+            65,
+            signal.SIGTERM,
+            "epoch_00001.keras",
+            marks=pytest.mark.slow,
+            id="end_of_epoch",
         ),
     ],
 )
-def test_a_stopped_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, capsys, model, step, number, newest):
-    words = [*SMALL, "--n_epoch", "2", "--model", model, *MODELS[model]]
+def test_a_stopped_run_ends_as_if_it_had_not_been(
+    tmp_path, monkeypatch, capsys, model, epochs, step, number, newest
+):
+    words = [*SMALL, "--n_epoch", str(epochs), "--model", model, *MODELS[model]]
     assert run(tmp_path / "whole", *words) == 0
     with monkeypatch.context() as context:
         kill_at(context, step, number)
@@ -151,6 +159,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, capsys,
     assert chaos.differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
+@pytest.mark.slow
 def test_an_epoch_begun_on_a_cpu_is_ended_on_a_gpu(whole, begun, monkeypatch):
     """There a call takes whole epochs, but the first one only what is left of its epoch."""
     devices = tf.config.list_physical_devices
@@ -181,8 +190,9 @@ def test_a_second_signal_acts_as_it_always_does(capfd):
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment(tmp_path, whole):
-    """`test_chaos` does so a dozen times."""
+    """`make chaos` does so twenty times."""
     words = [*SMALL, *MODELS["supervised"], "--checkpoint_every", "26 steps"]
     rng = chaos.random.Random(0)
     kills, problems = chaos.killed(tmp_path / "run", words, 1, [signal.SIGKILL], (1.0, 0.5), rng)

@@ -27,7 +27,7 @@ from utils.errors import UserError, first_line
 from utils.files import remove_temporaries, write_json, write_text
 
 LOCK = ".lock"
-LEAST_STEPS = 50  # from one checkpoint to the next: saving one takes as long as some steps
+LEAST_STEPS = 100  # from one checkpoint to the next: saving one takes as long as some steps
 NO_BFLOAT16 = (
     "this processor has no bfloat16 instructions: --precision bfloat16 takes 1.2 to 1.5 times as long as "
     "float32, convolutions 5 to 9 times as long. --precision auto takes what is faster."
