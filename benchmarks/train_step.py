@@ -125,6 +125,7 @@ def measure(arguments):
     data = load_images(arguments.data_dir, count=1200 if quick else 60_000)
     machine = report.describe_machine()
     print(f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}")
+    print("Kernels: " + ", ".join(f"{name} {value}" for name, value in machine["kernels"].items()))
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     print(f"Images: {data.name} ({data.source}), {len(data.train_images)} of {data.image_shape}", flush=True)
     results = {"machine": machine, "data": data.name, "quick": quick, "rounds": arguments.rounds}
