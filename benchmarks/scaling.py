@@ -3,12 +3,14 @@
 import dataclasses
 import statistics
 
+import numpy as np
+
 from benchmarks import report
 from benchmarks.cases import CASES
 from benchmarks.operations import step_flops
 from benchmarks.worker import Worker
 
-HIDDEN, BATCHES, IMAGES = (250, 500, 1000, 2000, 3000), (32, 128, 512, 2048), (2000, 4000, 8000, 16000)
+HIDDEN, BATCHES, IMAGES = (250, 500, 1000, 2000, 3000), (32, 128, 512, 2048), (10**3, 10**4, 10**5, 10**6)
 TINY_HIDDEN, TINY_BATCHES, TINY_IMAGES = (8, 16), (16, 32), (128, 256)
 BLOCK_SECONDS = 0.4
 REPEATS = 3
@@ -35,10 +37,11 @@ def measure_scaling(data, tiny):
         curves.append(_curve(name, values, "seconds per step", seconds, [flops(case) for case in cases]))
     step.stop()
 
-    epoch = Worker("benchmarks.tensorflow_steps:FitEpoch")
-    values = [n for n in images if n <= len(data.train_images)]
-    seconds = [_epoch_seconds(epoch, base, data, n) for n in values]
-    curves.append(_curve("training images", values, "seconds per epoch of fit", seconds, values))
+    epoch = Worker("benchmarks.tensorflow_steps:FitEpochs")
+    # A small network: a million images through a large one would take minutes and show the same.
+    small = base.with_flags(n_hidden=min(images[0], 100), batch_size=min(images[0], 100))
+    seconds = [_epoch_seconds(epoch, small, data, n) for n in images]
+    curves.append(_curve("training images", images, "seconds per epoch of fit", seconds, images))
     epoch.stop()
     return curves
 
@@ -58,13 +61,15 @@ def _step_seconds(worker, case, data):
 
 
 def _epoch_seconds(worker, case, data, count):
-    """Seconds of an epoch of `fit` over the first `count` images."""
+    """Seconds of an epoch of `fit` over `count` images, the data's own again and again."""
+    chosen = np.arange(count) % len(data.train_images)
     part = dataclasses.replace(
-        data, train_images=data.train_images[:count], train_labels=data.train_labels[:count]
+        data, train_images=data.train_images[chosen], train_labels=data.train_labels[chosen]
     )
     worker.ask("build", case, part)
     worker.answer()
-    return worker.run(1)["seconds"]
+    batch_size = case.config().batch_size
+    return count // batch_size * batch_size / report.rate([worker.run(1)])
 
 
 def save_scaling_plot(path, curves):
