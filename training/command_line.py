@@ -49,7 +49,12 @@ def read_config(argv):
 
 
 def canonical_name(name):
-    """The registry's spelling of a name: MNIST -> mnist, CIFAR_10 -> cifar10, CelebA -> celeb_a."""
+    """The registry's spelling of a name: MNIST -> mnist, CIFAR_10 -> cifar10, CelebA -> celeb_a.
+
+    What stands in no registry, such as tfds:NAME, stays as it is.
+    """
+    if ":" in name:
+        return name
     name = re.sub(r"_(?=\d)", "", name.lower().replace("-", "_"))
     return {"celeba": "celeb_a"}.get(name, name)
 

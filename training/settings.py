@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from data import DATASETS, RESIZED
+from data import DATASETS, RESIZED, TFDS_NAME
 from models import LABELLED_DECODERS, MODELS
 from models.settings import SEMI_SUPERVISED, ModelSettings
 from training.recipes import RECIPES
@@ -20,7 +20,12 @@ class Config(ModelSettings):
 
     model: str = setting("supervised", "What to train.", "first", choices=MODELS)
     data: str = setting(
-        "auto", "Data set; auto takes MNIST if it can, else the embedded digits.", "first", choices=DATASETS
+        "auto",
+        "Data set; auto takes MNIST if it can, else the embedded digits.",
+        "first",
+        choices=DATASETS,
+        pattern=TFDS_NAME,
+        example="tfds:NAME for any image classification set of TFDS",
     )
     n_epoch: int = setting(
         # Checkpoints number their epochs with five digits.
@@ -56,14 +61,14 @@ class Config(ModelSettings):
 
     data_dir: str = setting(
         "",
-        "Folder with the data files. By default $AAE_DATA_DIR, then datasets/, ~/.keras/datasets and "
-        "~/tensorflow_datasets are searched.",
+        "Folder with the data files, or the .npz file. By default $AAE_DATA_DIR, then datasets/, "
+        "~/.keras/datasets and ~/tensorflow_datasets are searched.",
         "data",
         changeable=True,
     )
     image_size: int = setting(
         32,
-        "Side of the square images, in pixels.",
+        "Side of the square images, in pixels; of TFDS, where the images differ in size.",
         "data",
         at_least=8,
         at_most=512,
@@ -210,6 +215,8 @@ class Config(ModelSettings):
         if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
 
+        if self.data == "tfds":
+            raise UserError("--data tfds needs a name: tfds:NAME, such as tfds:kmnist.")
     def refuse_attributes(self):
         """Refuses what needs one class per image.
 
