@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from models.augmentation import to_unit_interval
 
+from models.export import export
+from models.nearest import nearest
 # Images per call of a network: bounds the memory, whatever the number asked for.
 INFERENCE_BATCH = 1000
 # Pixels may leave [0, 1] by so much: resizing does that.
@@ -80,7 +82,7 @@ class Prediction:
         if self.attributes and self.decodes_labels:
             rows = np.tile(self._label_rows(np.reshape(label, (1, -1)), 1), (n, 1))
             return self.decode(self.sample_prior(n, seed=seed)[0], rows)
-        if label is not None and not (self.labels_have_places or self.decodes_labels):
+        if label is not None and not self.has_labels:
             raise ValueError(
                 f"This model with the {self.settings.prior} prior and n_z {self.n_z} has no labels."
             )
@@ -99,9 +101,7 @@ class Prediction:
         if seed is None:
             seed, self._generated = self._generated, self._generated + 1
         seed = checked_integer(seed, "a seed, a whole number")
-        label_seed, code_seed = tf.unstack(tf.random.split([self.settings.seed, seed], 2))
-        labels = self.prior.sample_labels(n, label_seed) if label is None else tf.fill([n], label)
-        codes = self.prior.sample(n, code_seed, labels if self.ties_labels_to_prior else None)
+        codes, labels = self.prior_samples(n, seed, -1 if label is None else label)
         return codes.numpy(), labels.numpy()
 
 
@@ -142,6 +142,28 @@ def checked_codes(codes, n_z) -> np.ndarray:
         raise ValueError(f"Expected codes of shape (N, {n_z}), got {codes.shape}.")
     if not np.all(np.isfinite(codes)):
         raise ValueError("Expected codes that are finite, got NaN or infinity.")
+    def prior_samples(self, count, seed, label):
+        """The draw of `sample_prior` as tensors; its arguments, scalars, may be tensors too.
+
+        Args:
+            label: of all samples; below 0, labels are drawn.
+        """
+        label_seed, code_seed = tf.unstack(tf.random.split(tf.stack([self.settings.seed, seed]), 2))
+        labels = tf.where(label < 0, self.prior.sample_labels(count, label_seed), label)
+        return self.prior.sample(count, code_seed, labels if self.ties_labels_to_prior else None), labels
+
+    @property
+    def has_labels(self):
+        """Whether samples can be asked for by their label."""
+        return self.labels_have_places or self.decodes_labels
+
+    def export(self, folder, format="saved_model") -> dict:
+        """Writes the encoder, decoder, generator and classifier, if any, for use without this program.
+
+        Format "saved_model" or "onnx"; arguments, result and errors as of `models.export.export`.
+        """
+        return export(self, folder, format)
+
     return codes
 
 
