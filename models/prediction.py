@@ -1,18 +1,34 @@
 """Use of a model after training: numpy in, numpy out, every input checked."""
 
 import operator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from models.augmentation import to_unit_interval
-
 from models.export import export
 from models.nearest import nearest
+
 # Images per call of a network: bounds the memory, whatever the number asked for.
 INFERENCE_BATCH = 1000
 # Pixels may leave [0, 1] by so much: resizing does that.
 PIXEL_TOLERANCE = 1e-3
+# Of the prior, that codes are held against where it has no density.
+SCORE_SAMPLES = 10_000
+
+
+class Scores(NamedTuple):
+    """How strange images are to a model: the larger, the stranger.
+
+    Attributes:
+        reconstruction_error: float32 (N,), mean squared error over the pixels, on the [0, 1] scale.
+        code_surprise: float32 (N,), minus the log density of the code under the prior, in nats; under a prior
+            without density, the code's distance from the nearest of `SCORE_SAMPLES` samples.
+    """
+
+    reconstruction_error: np.ndarray
+    code_surprise: np.ndarray
 
 
 class Prediction:
@@ -69,6 +85,28 @@ class Prediction:
 
         return in_batches(logits, checked_images(images, self.image_shape), np.asarray(labels))
 
+    def score(self, images, labels=None) -> Scores:
+        """How strange each image is, for the detection of anomalies: `Scores` of two float32 (N,).
+
+        Args:
+            labels: as of `reconstruct`.
+        """
+        images, again = checked_images(images, self.image_shape), self.reconstruct(images, labels)
+        errors = np.empty(len(images), np.float32)
+        for start in range(0, len(images), INFERENCE_BATCH):
+            chosen = slice(start, start + INFERENCE_BATCH)
+            clean = to_unit_interval(images[chosen]).numpy()
+            errors[chosen] = np.square(again[chosen] - clean).mean(axis=(1, 2, 3))
+        return Scores(errors, self.code_surprise(self.encode(images)))
+
+    def code_surprise(self, codes) -> np.ndarray:
+        """How improbable codes (N, n_z) are under the prior, float32 (N,), as in `Scores`."""
+        codes = checked_codes(codes, self.n_z)
+        try:
+            return -self.prior.log_prob(codes).numpy()
+        except NotImplementedError:
+            return nearest(codes, self.sample_prior(SCORE_SAMPLES, seed=-1)[0])[1][:, 0]
+
     def generate(self, n, label=None, seed=None) -> np.ndarray:
         """Decodes n samples of the prior, or of one label's part of it: float32 (n, H, W, C) in [0, 1].
 
@@ -103,6 +141,28 @@ class Prediction:
         seed = checked_integer(seed, "a seed, a whole number")
         codes, labels = self.prior_samples(n, seed, -1 if label is None else label)
         return codes.numpy(), labels.numpy()
+
+    def prior_samples(self, count, seed, label):
+        """The draw of `sample_prior` as tensors; its arguments, scalars, may be tensors too.
+
+        Args:
+            label: of all samples; below 0, labels are drawn.
+        """
+        label_seed, code_seed = tf.unstack(tf.random.split(tf.stack([self.settings.seed, seed]), 2))
+        labels = tf.where(label < 0, self.prior.sample_labels(count, label_seed), label)
+        return self.prior.sample(count, code_seed, labels if self.ties_labels_to_prior else None), labels
+
+    @property
+    def has_labels(self):
+        """Whether samples can be asked for by their label."""
+        return self.labels_have_places or self.decodes_labels
+
+    def export(self, folder, format="saved_model") -> dict:
+        """Writes the encoder, decoder, generator and classifier, if any, for use without this program.
+
+        Format "saved_model" or "onnx"; arguments, result and errors as of `models.export.export`.
+        """
+        return export(self, folder, format)
 
 
 def in_batches(network, inputs, *others) -> np.ndarray:
@@ -142,28 +202,6 @@ def checked_codes(codes, n_z) -> np.ndarray:
         raise ValueError(f"Expected codes of shape (N, {n_z}), got {codes.shape}.")
     if not np.all(np.isfinite(codes)):
         raise ValueError("Expected codes that are finite, got NaN or infinity.")
-    def prior_samples(self, count, seed, label):
-        """The draw of `sample_prior` as tensors; its arguments, scalars, may be tensors too.
-
-        Args:
-            label: of all samples; below 0, labels are drawn.
-        """
-        label_seed, code_seed = tf.unstack(tf.random.split(tf.stack([self.settings.seed, seed]), 2))
-        labels = tf.where(label < 0, self.prior.sample_labels(count, label_seed), label)
-        return self.prior.sample(count, code_seed, labels if self.ties_labels_to_prior else None), labels
-
-    @property
-    def has_labels(self):
-        """Whether samples can be asked for by their label."""
-        return self.labels_have_places or self.decodes_labels
-
-    def export(self, folder, format="saved_model") -> dict:
-        """Writes the encoder, decoder, generator and classifier, if any, for use without this program.
-
-        Format "saved_model" or "onnx"; arguments, result and errors as of `models.export.export`.
-        """
-        return export(self, folder, format)
-
     return codes
 
 
