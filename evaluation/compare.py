@@ -24,6 +24,7 @@ MAX_BYTES = 2**24  # of each file that is read
 FOLDER = Path("runs", "comparison")
 # What runs may always differ in.
 PLACES = ("run_dir", "data_dir", "resume", "export")
+N_COLUMNS = 3  # of curves
 CURVES = {
     "val_reconstruction_mse": "validation: reconstruction error",
     "val_error_percent": "validation: labels wrong, %",
@@ -93,16 +94,22 @@ def table(runs):
 def save_comparison(path, runs):
     """The curves of all runs in the same axes, and their samples below."""
     names = [name for name in CURVES if any(name in run.curves for run in runs)]
-    figure = plt.figure(figsize=(max(4 * len(names), 4 * len(runs)), 8), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1, 1.2])
-    for axes, name in zip(above.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    n_rows = -(-len(names) // N_COLUMNS)
+    size = (3.6 * max(N_COLUMNS, len(runs)), 2.6 * n_rows + 4)
+    figure = plt.figure(figsize=size, layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[2.6 * n_rows, 4])
+    grid = above.subplots(n_rows, N_COLUMNS, squeeze=False).ravel()
+    for axes in grid[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid, names, strict=False):
         for index, run in enumerate(runs):
             if name in run.curves:
-                axes.plot(run.curves["epoch"], run.curves[name], color=class_color(index), label=run.name)
+                style = {"color": class_color(index), "marker": ".", "label": run.name}
+                axes.plot(run.curves["epoch"], run.curves[name], **style)
         axes.set(title=CURVES[name], xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-    above.get_axes()[0].legend(fontsize=8)
+    grid[0].legend(fontsize=8)
     for axes, run in zip(below.subplots(1, len(runs), squeeze=False)[0], runs, strict=True):
         if run.samples is not None:
             axes.imshow(run.samples)

@@ -59,7 +59,7 @@ def save_sheets(path, sheets, title, note=""):
     figure, grid = plt.subplots(
         1,
         len(sheets),
-        figsize=(sum(widths) + 0.6, CELL * rows + 1),
+        figsize=(sum(widths) + 0.6, CELL * rows + 0.8),
         width_ratios=widths,
         layout="constrained",
     )
