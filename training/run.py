@@ -130,7 +130,7 @@ def prepare_run(config):
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as lock:
-            lock.callback(os.close, _locked(directory))
+            lock.callback(os.close, locked(directory))
             remove_temporaries(directory)
             run = Run(config, data, directory, labelled)
             if config.resume:
@@ -157,7 +157,7 @@ def _is_unused(directory):
     return directory.is_dir() and all(re.fullmatch(leftover, path.name) for path in directory.iterdir())
 
 
-def _locked(directory):
+def locked(directory):
     """The descriptor of a run directory's locked file; the lock ends with it, or with the process.
 
     Raises:
