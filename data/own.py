@@ -117,7 +117,7 @@ def _features(place, name):
     if not 1 <= n_classes <= MAX_CLASSES:
         raise UserError(f"tfds:{name} has {n_classes} classes, more than {MAX_CLASSES}.")
     names = place / "label.labels.txt"
-    lines = _read(names).decode().split() if names.is_file() else []
+    lines = _read(names).decode().strip().splitlines() if names.is_file() else []
     known = len(shape) == 3 and min(shape) > 0 and shape[2] in (1, 3)
     # Without names of their own, TFDS calls classes by their numbers.
     named = len(lines) == n_classes and lines != [str(label) for label in range(n_classes)]

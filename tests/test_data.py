@@ -1027,10 +1027,10 @@ def store_tfds(folder, name, shape, splits, class_names, image_key="image"):
 
 
 def test_any_classification_set_of_tfds(tmp_path):
-    store_tfds(tmp_path, "shapes", (8, 8, 1), {"train": 24, "test": 6}, ["disc", "box"])
+    store_tfds(tmp_path, "shapes", (8, 8, 1), {"train": 24, "test": 6}, ["disc", "a box"])
     data = load_data("tfds:shapes", str(tmp_path))
     assert (data.name, data.image_shape, data.n_classes) == ("tfds:shapes", (8, 8, 1), 2)
-    assert data.label_names == ("disc", "box")
+    assert data.label_names == ("disc", "a box")
     assert (len(data.train_images), len(data.validation_images), len(data.test_images)) == (22, 2, 6)
     # Images that differ in size, and a validation split in the place of a test split.
     store_tfds(tmp_path, "photos", None, {"train": 24, "validation": 6}, ["a", "b", "c"])

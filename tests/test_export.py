@@ -174,6 +174,16 @@ def test_what_cannot_be_exported_is_one_line(run, tmp_path, capsys, monkeypatch)
     assert "requirements-export.txt" in refusal(capsys, "--export", "onnx", "--run_dir", str(run))
 
 
+def test_what_the_converters_raise_is_one_line(run, capsys, monkeypatch):
+    def fail(parts, folder):
+        raise RuntimeError("no such operation\nand more")
+
+    monkeypatch.setitem(exporting.WRITERS, "saved_model", (fail, None))
+    message = refusal(capsys, "--export", "saved_model", "--run_dir", str(run))
+    assert "cannot become saved_model: no such operation" in message
+    assert not list((run / "export").glob(".*"))
+
+
 def test_mistakes_are_found_before_tensorflow(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import main;"

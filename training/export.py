@@ -92,15 +92,19 @@ def export_run(config, saved, data, figures):
 
     directory = Path(config.run_dir)
     folder = directory / "export" / config.export
-    with contextlib.ExitStack() as lock:
-        lock.callback(os.close, locked(directory))
-        model = load_model(directory)
-        try:
+    try:
+        with contextlib.ExitStack() as lock:
+            lock.callback(os.close, locked(directory))
+            model = load_model(directory)
             with atomic_folder(folder) as temporary:
                 differences = model.export(temporary / "model", config.export)
                 write_text(temporary / "README.md", card(config, model, saved, data, figures))
-        except OSError as error:
-            raise UserError(f"{folder} cannot be written: {first_line(error)}.") from None
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {first_line(error)}.") from None
+    except Exception as error:  # whatever the converters raise, e.g. on operations of a user's own class
+        raise UserError(f"The model cannot become {config.export}: {first_line(error)}") from None
     print(
         f"Exported to {folder}: {', '.join(differences)}. They agree with the model within "
         f"{max(differences.values()):.1e}, on 1,000 images.",
