@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # A file's tests share trained runs, so one worker takes them all; tests/conftest.py says which file comes first.
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-slow chaos paper flags lint bench setup
+.PHONY: help run test test-slow chaos paper compare flags lint bench setup
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 |\2/p' Makefile | column -t -s '|'
@@ -27,6 +27,9 @@ chaos: $(VENV)/installed-dev ## trainings killed at random and resumed, against 
 
 paper: $(VENV)/installed ## run the experiments that lack seeds, write docs/results.md; PAPER_ARGS="--list"
 	$(BIN)/python -m experiments.paper_table $(PAPER_ARGS)
+
+compare: $(VENV)/installed ## one table and one picture of several runs; make compare RUNS="a b c"
+	$(BIN)/python -m evaluation.compare $(RUNS)
 
 flags: $(VENV)/installed ## write docs/flags.md
 	$(BIN)/python -m training.help

@@ -4,6 +4,7 @@ import os
 import sys
 
 from training.command_line import read_config
+from training.own_parts import check_own_parts, own_parts
 from utils.errors import Stopped, UserError
 
 
@@ -13,6 +14,17 @@ def main(argv):
         config = read_config(argv)
         if config is None:
             return 0
+        if config.export:
+            from training.export import export_run, prepare_export
+
+            saved, *noted = prepare_export(config)
+            start_tensorflow()
+            check_own_parts(saved)
+            export_run(config, saved, *noted)
+            return 0
+        if own_parts(config):
+            start_tensorflow()
+            check_own_parts(config)
         from training.run import prepare_run
 
         run = prepare_run(config)

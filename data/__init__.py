@@ -1,7 +1,7 @@
 """Data sets. To add one: a function that returns an `ImageData`, and a line here.
 
-Each function takes the list of folders to search, and those in `RESIZED` the size of the images; what it
-does not find or cannot read is a `UserError`.
+Each function takes the list of folders to search, and those in `RESIZED` the size of the images; `tfds:NAME`
+is passed on as its `name`. What it does not find or cannot read is a `UserError`.
 """
 
 import os
@@ -18,10 +18,14 @@ DATASETS = {
     "digits": "data.loading:load_digits",
     "celeb_a": "data.celeba:load_celeb_a",
     "folder": "data.image_folder:load_folder",
+    "npz": "data.own:load_npz",
+    "tfds": "data.own:load_tfds",
 }
+# As what a set of TFDS is asked for.
+TFDS_NAME = r"tfds:[a-z]\w*(/\w[\w.-]*)?"
 
 # Data sets of large images, which are cut to squares and resized to --image_size.
-RESIZED = {"celeb_a", "folder"}
+RESIZED = {"celeb_a", "folder", "tfds"}
 
 # Data sets with several attributes per image instead of one class.
 ATTRIBUTE_DATASETS = {"celeb_a"}

@@ -24,16 +24,19 @@ SUBSTITUTE_NOTE = "SUBSTITUTE DATA: scikit-learn's 1,797 digits, because MNIST w
 
 
 def load_data(name, data_dir="", image_size=32):
-    """Loads a data set by its name in `DATASETS`.
+    """Loads a data set by its name in `DATASETS`, or as tfds:NAME.
 
     Args:
-        data_dir: folder to search; "" for the usual places.
+        data_dir: folder to search, or the file of npz; "" for the usual places.
         image_size: pixels along each side, of the data sets in `RESIZED`.
 
     Raises:
         UserError: if the data cannot be found or read.
     """
-    if data_dir and not os.path.isdir(data_dir):
+    kind, _, which = name.partition(":")
+    if kind == "npz" and not os.path.isfile(data_dir):
+        raise UserError(f"--data npz needs --data_dir, the .npz file{data_dir and f'; {data_dir} is none'}.")
+    if kind != "npz" and data_dir and not os.path.isdir(data_dir):
         raise UserError(f"--data_dir {data_dir} is not a folder.")
     if name == "folder" and not data_dir:
         raise UserError("--data folder needs --data_dir, the folder with the images.")
@@ -42,9 +45,9 @@ def load_data(name, data_dir="", image_size=32):
     else:
         home = Path.home()
         folders = [Path("datasets"), home / ".keras" / "datasets", home / "tensorflow_datasets"]
-    size = {"image_size": image_size} if name in RESIZED else {}
+    size = {"image_size": image_size} if kind in RESIZED else {}
     try:
-        return registry.load(DATASETS, name)(folders, **size)
+        return registry.load(DATASETS, kind)(folders, **size, **({"name": which} if which else {}))
     except OSError as error:  # e.g. a folder that may not be entered
         raise UserError(f"The data cannot be read: {error}.") from None
 
@@ -103,14 +106,11 @@ def _load_official(name, folders, find):
         if splits:
             source, train, test = splits
             return ImageData.from_official_split(name, source, train, test, folder=str(folder))
-    host = DOWNLOAD_HOSTS[name]
-    if not _reachable(host):
-        raise DataNotFound(
-            f"No {name} in {', '.join(map(str, folders))}, and {host} cannot be reached to download "
-            f"it: pass --data_dir with its files, or --data digits."
-        )
-    source, train, test = _download(name, folders[0])
-    return ImageData.from_official_split(name, source, train, test, folder=str(folders[0]))
+    place = download_tfds(name, folders, DOWNLOAD_HOSTS[name])
+    source = f"TFDS download into {folders[0]}"
+    return ImageData.from_official_split(
+        name, source, *readers.read_tfds(place, name), folder=str(folders[0])
+    )
 
 
 def _find_mnist(folder):
@@ -168,11 +168,12 @@ def _find_tfds(name, folder):
 
 
 def tfds_folder(name, folder):
-    """The newest folder in which TFDS has prepared a data set, or None."""
+    """The newest folder in which TFDS has prepared a data set, NAME or NAME/CONFIGURATION, or None."""
     # folder/<name>/<version>/, one of them possibly the folder that was passed.
     for pattern in (f"{name}/*/dataset_info.json", "*/dataset_info.json", "dataset_info.json"):
         for info in sorted(folder.glob(pattern), reverse=True):
-            if name in info.parent.resolve().parts[-2:]:
+            place = info.parent.resolve()
+            if f"{place}/".endswith(f"/{name}/") or f"{place.parent}/".endswith(f"/{name}/"):
                 return info.parent
     return None
 
@@ -197,15 +198,27 @@ def _reachable(host):
     return bool(answers)
 
 
-def _download(name, folder):
-    """Has TFDS download and prepare a data set, and reads the result.
+def download_tfds(name, folders, host="storage.googleapis.com"):
+    """Has TFDS download and prepare a data set in the first of the folders; the folder of the result.
 
     TFDS compares each file with the checksum that it knows, prepares the data under a temporary name, and
     renames what is whole. It would trust files of earlier downloads unseen, so it is given a new folder.
+
+    Args:
+        host: where some of it comes from.
+
+    Raises:
+        DataNotFound: if the host cannot be reached, or the download fails.
     """
+    if not _reachable(host):
+        raise DataNotFound(
+            f"No {name} in {', '.join(map(str, folders))}, and {host} cannot be reached to download "
+            f"it: pass --data_dir with its files, or --data digits."
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow_datasets as tfds
 
+    folder = folders[0]
     print(f"Downloading {name} into {folder} ...", flush=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -217,4 +230,4 @@ def _download(name, folder):
             )
     except Exception as error:  # whatever TFDS and the network raise
         raise DataNotFound(f"The download of {name} failed: {first_line(error)}") from None
-    return f"TFDS download into {folder}", *readers.read_tfds(Path(builder.data_path), name)
+    return Path(builder.data_path)

@@ -136,26 +136,40 @@ def read_cifar_files(paths):
 
 def read_tfds(folder, name):
     """Pairs (images, labels) for train and test of a data set that TFDS has prepared in a folder."""
-    shape = TFDS_SHAPES[name]
-    splits = []
+    with tfds_errors(folder, name):
+        return [read_tfds_split(folder, name, split, TFDS_SHAPES[name]) for split in ("train", "test")]
+
+
+@contextlib.contextmanager
+def tfds_errors(folder, name):
+    """Makes a `UserError` of whatever TensorFlow, protobuf and OpenCV raise on damaged files."""
     try:
-        for split in ("train", "test"):
-            count, examples = tfds_examples(folder, name, split)
-            if count * math.prod(shape) > MAX_BYTES:
-                raise ValueError(f"{count} examples of {split} are too many")
-            images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
-            with quiet_decoders():
-                for index, example in enumerate(examples):
-                    picture = decode_picture(example["image"].bytes_list.value[0], grey=shape[2] == 1)
-                    if picture.shape != shape:
-                        raise ValueError(f"an image of {split} has the shape {picture.shape}, not {shape}")
-                    images[index], labels[index] = picture, example["label"].int64_list.value[0]
-            splits.append(checked(images, labels, f"{folder} ({split})"))
+        yield
     except UserError:
         raise
-    except Exception as error:  # whatever TensorFlow, protobuf and OpenCV raise on damaged files
+    except Exception as error:
         raise UserError(f"The TFDS folder {folder} of {name} cannot be read: {first_line(error)}") from None
-    return splits
+
+
+def read_tfds_split(folder, name, split, shape, n_classes=10, decode=None, limit=MAX_BYTES):
+    """Images uint8 (N, *shape) and labels uint8 (N,) of one split; arguments also as of `tfds_examples`.
+
+    Args:
+        decode: function from the content of a picture file to an image; by default `decode_picture`.
+        limit: bytes that the images may have.
+    """
+    count, examples = tfds_examples(folder, name, split)
+    if count * math.prod(shape) > limit:
+        raise ValueError(f"{count} examples of {split} are too many")
+    images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
+    with quiet_decoders():
+        for index, example in enumerate(examples):
+            content = example["image"].bytes_list.value[0]
+            picture = decode(content) if decode else decode_picture(content, grey=shape[2] == 1)
+            if picture.shape != shape:
+                raise ValueError(f"an image of {split} has the shape {picture.shape}, not {shape}")
+            images[index], labels[index] = picture, example["label"].int64_list.value[0]
+    return checked(images, labels, f"{folder} ({split})", n_classes)
 
 
 def tfds_examples(folder, name, split):

@@ -14,12 +14,20 @@ from utils.files import atomic_path
 CLASS_COLORS = matplotlib.color_sequences["petroff10"]
 DPI = 110
 CELL = 0.36  # inches per image of a sheet
+MAX_NAME = 20  # characters of a class's name
 TITLE_INCHES, NOTE_INCHES = 0.09, 0.065  # per character
 
 
 def class_color(label):
     """The colour of a class; with more classes than colours they begin again."""
     return CLASS_COLORS[label % len(CLASS_COLORS)]
+
+
+def class_name(label, names):
+    """A class as a legend has it: its number, and its name where it has one."""
+    name = f"{label} {names[label][:MAX_NAME]}" if names else str(label)
+    # A dollar would begin a formula.
+    return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
 
 
 def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
@@ -37,7 +45,30 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
         height = sheet.shape[0] / len(row_labels)
         axes.set_yticks((np.arange(len(row_labels)) + 0.5) * height, row_labels)
     axes.set_title(title)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
+
+
+def save_sheets(path, sheets, title, note=""):
+    """Sheets of images side by side, with equally many rows.
+
+    Args:
+        sheets: tuples of a title, images as of `save_image_grid`, and how many of them are in a row.
+    """
+    widths = [max(CELL * columns, TITLE_INCHES * len(name)) for name, _, columns in sheets]
+    rows = max(-(-len(images) // columns) for _, images, columns in sheets)
+    figure, grid = plt.subplots(
+        1,
+        len(sheets),
+        figsize=(sum(widths) + 0.6, CELL * rows + 0.8),
+        width_ratios=widths,
+        layout="constrained",
+    )
+    for axes, (name, images, columns) in zip(grid, sheets, strict=True):
+        _show_sheet(axes, tile(images, columns))
+        axes.set_title(name, fontsize=10)
+        axes.set_anchor("N")
+    figure.suptitle(title)
+    save_figure(figure, path, note)
 
 
 def save_reconstructions(path, images, reconstructions, note=""):
@@ -50,7 +81,7 @@ def save_reconstructions(path, images, reconstructions, note=""):
     ):
         _show_sheet(axes, tile(sheet[:100], 10))
         axes.set_title(title)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def save_styles(path, originals, images, title, note=""):
@@ -75,7 +106,7 @@ def save_styles(path, originals, images, title, note=""):
     right.set_xticks((np.arange(n_versions) + 0.5) * width, range(n_versions))
     left.set_title("test")
     right.set_title(title)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def save_confusion(path, labels, predictions, note=""):
@@ -98,24 +129,25 @@ def save_confusion(path, labels, predictions, note=""):
         ylabel="label",
         title=f"{len(labels)} test images, {100 * wrong:.2f} % wrong",
     )
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
-def save_codes(path, codes, labels, limit, title, note=""):
+def save_codes(path, codes, labels, limit, title, note="", names=()):
     """Scatter of two-dimensional codes coloured by class, with the class number at each class's median.
 
     Args:
         codes: float (N, 2).
         labels: int (N,); None, or attributes (N, K), to leave the classes out.
         limit: the axes run from -limit to limit, so that two pictures can be laid side by side.
+        names: of the classes, for the legend; () where they are just numbers.
     """
     figure, axes = plt.subplots(figsize=(6.4, 6.4), layout="constrained")
-    draw_codes(axes, codes, labels, limit)
+    draw_codes(axes, codes, labels, limit, names)
     axes.set_title(title)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
-def draw_codes(axes, codes, labels, limit):
+def draw_codes(axes, codes, labels, limit, names=()):
     """The scatter of `save_codes` on given axes."""
     size = 400 / np.sqrt(len(codes)) / 2
     if labels is None or labels.ndim == 2:
@@ -124,7 +156,9 @@ def draw_codes(axes, codes, labels, limit):
         for label in np.unique(labels):
             own = codes[labels == label]
             color = class_color(label)
-            axes.scatter(own[:, 0], own[:, 1], s=size, color=color, linewidths=0, label=str(label))
+            axes.scatter(
+                own[:, 0], own[:, 1], s=size, color=color, linewidths=0, label=class_name(label, names)
+            )
             # The member nearest to the median lies on the class even where the class is curved.
             x, y = own[np.argmin(np.abs(own - np.median(own, axis=0)).sum(axis=1))]
             box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color}
@@ -181,7 +215,7 @@ def save_scatter_matrix(path, codes, values, title, note=""):
     else:
         figure.colorbar(points, ax=grid, shrink=0.5, location="right")
     figure.suptitle(title)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def save_curves(path, rows, note=""):
@@ -225,7 +259,7 @@ def save_curves(path, rows, note=""):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def tile(images, n_columns):
@@ -245,7 +279,7 @@ def _show_sheet(axes, sheet):
     axes.set(xticks=[], yticks=[])
 
 
-def _save(figure, path, note):
+def save_figure(figure, path, note=""):
     """Writes a figure; `note` goes below it, so that no picture is read without it."""
     if note:
         figure.supxlabel(note, fontsize=8, color="#bd1f01")

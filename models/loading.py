@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import math
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import h5py
 import keras
 
 from models import MODELS
+from models.adversarial_autoencoder import AdversarialAutoencoder
 from models.model_file import read_description, value_differences
 from models.networks import smallest_side
 from models.settings import updated_config
+from priors.prior import Prior
 from utils import registry
 from utils.errors import UserError, first_line
 from utils.untrusted import read_limited, refuse_links
@@ -90,9 +93,10 @@ def _check(file):
 def _check_config(saved):
     """Checks the classes and sizes that a configuration names; returns a number of weights it must have."""
     classes = {f"aae>{registry.load(MODELS, name).__name__}" for name in MODELS}  # registers them with Keras
-    if saved["registered_name"] not in classes:
+    if saved["registered_name"] not in classes and not _is_own_model(saved["registered_name"]):
         raise ValueError(f"it holds a {saved['registered_name']!r}")
     config = updated_config(saved["config"])
+    _refuse_unknown_prior(config["prior"])
     height, width, channels = config["image_shape"]
     n_z, n_hidden = config["n_z"], config["n_hidden"]
     widths = [int(width) for width in config["conv_widths"].split(",")]
@@ -113,6 +117,21 @@ def _check_config(saved):
         encoder = 0  # a user's own network, whose size only its class knows
     # The decoder mirrors the encoder; of the discriminators, the hidden layer of one.
     return 2 * encoder + d_hidden**2
+
+
+def _is_own_model(name):
+    """Whether a name is that of a model which the user's own code, that has been imported, has registered."""
+    found = keras.saving.get_registered_object(name) if str(name).startswith("aae>") else None
+    return isinstance(found, type) and issubclass(found, AdversarialAutoencoder)
+
+
+def _refuse_unknown_prior(name):
+    """Refuses a user's own prior, package.module:Class, that has not been imported: no file imports code."""
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        found = getattr(sys.modules.get(module), attribute, None)
+        if not (isinstance(found, type) and issubclass(found, Prior)):
+            raise ValueError(f"its prior is {name}: import {module} first, if you trust it")
 
 
 def _check_objects(value):

@@ -1,16 +1,34 @@
 """Use of a model after training: numpy in, numpy out, every input checked."""
 
 import operator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from models.augmentation import to_unit_interval
+from models.export import export
+from models.nearest import nearest
 
 # Images per call of a network: bounds the memory, whatever the number asked for.
 INFERENCE_BATCH = 1000
 # Pixels may leave [0, 1] by so much: resizing does that.
 PIXEL_TOLERANCE = 1e-3
+# Of the prior, that codes are held against where it has no density.
+SCORE_SAMPLES = 10_000
+
+
+class Scores(NamedTuple):
+    """How strange images are to a model: the larger, the stranger.
+
+    Attributes:
+        reconstruction_error: float32 (N,), mean squared error over the pixels, on the [0, 1] scale.
+        code_surprise: float32 (N,), minus the log density of the code under the prior, in nats; under a prior
+            without density, the code's distance from the nearest of `SCORE_SAMPLES` samples.
+    """
+
+    reconstruction_error: np.ndarray
+    code_surprise: np.ndarray
 
 
 class Prediction:
@@ -81,6 +99,28 @@ class Prediction:
             batches.append((graphs[name] if whole else _of_images(function))(*batch).numpy())
         return np.concatenate(batches)
 
+    def score(self, images, labels=None) -> Scores:
+        """How strange each image is, for the detection of anomalies: `Scores` of two float32 (N,).
+
+        Args:
+            labels: as of `reconstruct`.
+        """
+        images, again = checked_images(images, self.image_shape), self.reconstruct(images, labels)
+        errors = np.empty(len(images), np.float32)
+        for start in range(0, len(images), INFERENCE_BATCH):
+            chosen = slice(start, start + INFERENCE_BATCH)
+            clean = to_unit_interval(images[chosen]).numpy()
+            errors[chosen] = np.square(again[chosen] - clean).mean(axis=(1, 2, 3))
+        return Scores(errors, self.code_surprise(self.encode(images)))
+
+    def code_surprise(self, codes) -> np.ndarray:
+        """How improbable codes (N, n_z) are under the prior, float32 (N,), as in `Scores`."""
+        codes = checked_codes(codes, self.n_z)
+        try:
+            return -self.prior.log_prob(codes).numpy()
+        except NotImplementedError:
+            return nearest(codes, self.sample_prior(SCORE_SAMPLES, seed=-1)[0])[1][:, 0]
+
     def generate(self, n, label=None, seed=None) -> np.ndarray:
         """Decodes n samples of the prior, or of one label's part of it: float32 (n, H, W, C) in [0, 1].
 
@@ -94,7 +134,7 @@ class Prediction:
         if self.attributes and self.decodes_labels:
             rows = np.tile(self._label_rows(np.reshape(label, (1, -1)), 1), (n, 1))
             return self.decode(self.sample_prior(n, seed=seed)[0], rows)
-        if label is not None and not (self.labels_have_places or self.decodes_labels):
+        if label is not None and not self.has_labels:
             raise ValueError(
                 f"This model with the {self.settings.prior} prior and n_z {self.n_z} has no labels."
             )
@@ -113,10 +153,30 @@ class Prediction:
         if seed is None:
             seed, self._generated = self._generated, self._generated + 1
         seed = checked_integer(seed, "a seed, a whole number")
-        label_seed, code_seed = tf.unstack(tf.random.split([self.settings.seed, seed], 2))
-        labels = self.prior.sample_labels(n, label_seed) if label is None else tf.fill([n], label)
-        codes = self.prior.sample(n, code_seed, labels if self.ties_labels_to_prior else None)
+        codes, labels = self.prior_samples(n, seed, -1 if label is None else label)
         return codes.numpy(), labels.numpy()
+
+    def prior_samples(self, count, seed, label):
+        """The draw of `sample_prior` as tensors; its arguments, scalars, may be tensors too.
+
+        Args:
+            label: of all samples; below 0, labels are drawn.
+        """
+        label_seed, code_seed = tf.unstack(tf.random.split(tf.stack([self.settings.seed, seed]), 2))
+        labels = tf.where(label < 0, self.prior.sample_labels(count, label_seed), label)
+        return self.prior.sample(count, code_seed, labels if self.ties_labels_to_prior else None), labels
+
+    @property
+    def has_labels(self):
+        """Whether samples can be asked for by their label."""
+        return self.labels_have_places or self.decodes_labels
+
+    def export(self, folder, format="saved_model") -> dict:
+        """Writes the encoder, decoder, generator and classifier, if any, for use without this program.
+
+        Format "saved_model" or "onnx"; arguments, result and errors as of `models.export.export`.
+        """
+        return export(self, folder, format)
 
 
 def _of_images(function):

@@ -8,6 +8,11 @@ from utils.errors import UserError
 from utils.settings import check, setting
 
 MAX_UNITS = 2**16  # 17 GB of weights between two layers of so many
+# A prior or a model that is in no registry.
+OWN_CLASS = {
+    "pattern": r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+    "example": "package.module:Class of your own",
+}
 SEMI_SUPERVISED = {"model": ("semi_supervised",)}
 
 
@@ -18,7 +23,9 @@ class ModelSettings:
     To add one: a line here, and its use.
     """
 
-    prior: str = setting("gaussian", "Distribution that the codes are pushed onto.", "first", choices=PRIORS)
+    prior: str = setting(
+        "gaussian", "Distribution that the codes are pushed onto.", "first", choices=PRIORS, **OWN_CLASS
+    )
     n_z: int = setting(
         20, "Size of the code; even for priors on the plane.", "first", at_least=1, at_most=MAX_UNITS
     )

@@ -81,3 +81,32 @@ class Prior:
             shape = [count, self.n_z // 2]
             return tf.random.stateless_uniform(shape, seed, 0, self.n_classes, tf.int32)
         return tf.repeat(tf.cast(labels, tf.int32)[:, None], self.n_z // 2, axis=1)
+
+
+def check_prior(prior, count=100):
+    """Holds a prior against what this program expects of all of them.
+
+    Args:
+        prior: a `Prior`.
+        count: of the codes that are drawn.
+
+    Raises:
+        ValueError: in one line, about the first thing that it breaks.
+    """
+    labels = np.arange(count, dtype=np.int32) % prior.n_classes
+    for given in (None, labels):
+        first, again, other = (np.asarray(prior.sample(count, [0, seed], given)) for seed in (1, 1, 2))
+        if first.shape != (count, prior.n_z) or first.dtype != np.float32:
+            raise ValueError(
+                f"sample returns {first.dtype} {first.shape}, not float32 ({count}, {prior.n_z})"
+            )
+        if not np.isfinite(first).all():
+            raise ValueError("sample returns numbers that are not finite")
+        if not np.array_equal(first, again):
+            raise ValueError("sample does not depend on its seed alone: draw with tf.random.stateless_*")
+        if np.array_equal(first, other):
+            raise ValueError("sample returns the same codes for every seed")
+    if prior.uses_labels:
+        found = np.asarray(prior.classify(first))
+        if found.shape != (count,) or found.dtype.kind not in "iu":
+            raise ValueError(f"classify returns {found.dtype} {found.shape}, not labels ({count},)")

@@ -18,7 +18,9 @@ LAYERS = {
     "utils": set(),
 }
 # Imports within functions: they keep TensorFlow and NumPy out of the first half second.
-LATE = {"training.run", "training.fit", "models.loading", "benchmarks", "main"}
+LATE = {"training.run", "training.fit", "training.export", "models.loading", "benchmarks", "main"}
+# Those of `training.own_parts`, which looks at classes of the user's own.
+LATE |= {"models.adversarial_autoencoder", "models.semi_supervised", "priors.prior"}
 FILES = [
     *(path for room in LAYERS for path in (ROOT / room).glob("*.py")),
     ROOT / "main.py",

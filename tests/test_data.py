@@ -19,7 +19,9 @@ import pytest
 import tensorflow_datasets as tfds
 from conftest import ROOT, needs_mnist
 
+import main
 from data import loading
+from data import own as own_data
 from data.image_data import ImageData, balanced_choice, stratified_choice
 from data.loading import DataNotFound, load_data
 from data.pipeline import evaluation_batches, training_batches
@@ -916,3 +918,141 @@ def test_mnist_itself():
         assert len(shares) == 10
         assert shares.min() > 0.08
     assert data.train_images.max() == 255
+
+
+# Data of the user's own
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Writes own.npz: three classes of 6 x 8 x 3; keyword arguments replace arrays, None leaves one out."""
+
+    def write(**replaced):
+        images = np.random.default_rng(0).integers(0, 256, (36, 6, 8, 3), np.uint8)
+        labels = np.arange(36) % 3
+        content = {
+            "x_train": images[:24],
+            "y_train": labels[:24],
+            "x_test": images[24:],
+            "y_test": labels[24:],
+        }
+        content |= replaced
+        np.savez(tmp_path / "own.npz", **{name: a for name, a in content.items() if a is not None})
+        return str(tmp_path / "own.npz")
+
+    return write
+
+
+def test_own_arrays(own):
+    data = load_data("npz", own(class_names=np.array(["cat", "dog", "owl"])))
+    assert (len(data.train_images), len(data.validation_images), len(data.test_images)) == (22, 2, 12)
+    assert (data.image_shape, data.n_classes, data.label_names) == ((6, 8, 3), 3, ("cat", "dog", "owl"))
+    assert data.train_labels.dtype == np.uint8
+    # Labels as Keras has them, grey images, no test images: a twelfth of each is held out.
+    grey = np.zeros((24, 6, 8), np.uint8)
+    data = load_data("npz", own(x_train=grey, y_train=np.arange(24)[:, None] % 2, x_test=None, y_test=None))
+    assert (len(data.train_images), len(data.validation_images), len(data.test_images)) == (20, 2, 2)
+    assert (data.image_shape, data.n_classes, data.label_names) == ((6, 8, 1), 2, ())
+
+
+def test_own_arrays_without_labels_are_one_class(own, tmp_path, capsys):
+    path = own(y_train=None, y_test=None)
+    data = load_data("npz", path)
+    assert data.n_classes == 1
+    assert not data.test_labels.any()
+    words = ["--data", "npz", "--data_dir", path, "--run_dir", str(tmp_path / "run")]
+    assert main.main(["main.py", *words]) == 2
+    assert "add y_train" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+BAD_ARRAYS = {
+    "no images": ({"x_train": None}, "no x_train"),
+    "floats": ({"x_train": np.zeros((24, 6, 8, 3), np.float32)}, "should be uint8"),
+    "four channels": ({"x_train": np.zeros((24, 6, 8, 4), np.uint8)}, "C 1 or 3"),
+    "no pixels": ({"x_train": np.zeros((24, 0, 8, 3), np.uint8)}, "should be uint8"),
+    "rows": ({"x_train": np.zeros((24, 48), np.uint8)}, "should be uint8"),
+    "a number": ({"x_train": np.uint8(3)}, "should be uint8"),
+    "other test images": ({"x_test": np.zeros((12, 6, 9, 3), np.uint8)}, "those of x_train (6, 8, 3)"),
+    "objects": ({"x_train": np.array([{}, []], object)}, "pickled objects are refused"),
+    "too few": ({"x_train": np.zeros((5, 6, 8, 3), np.uint8), "y_train": np.zeros(5, int)}, "too few"),
+    "a label less": ({"y_train": np.zeros(23, int)}, "24 images but 23 labels"),
+    "a label below 0": ({"y_train": np.arange(24) - 1}, "labels from -1"),
+    "labels of floats": ({"y_train": np.zeros(24)}, "should be integers"),
+    "one-hot labels": ({"y_train": np.zeros((24, 3), int)}, "should be integers"),
+    "test labels alone": ({"x_test": None}, "y_test, but no x_test"),
+    "no test labels": ({"y_test": None}, "x_test, but no y_test"),
+    "no training labels": ({"y_train": None}, "y_test, but no y_train"),
+    "too few names": ({"class_names": np.array(["cat"])}, "class_names should be 3 texts"),
+    "names of numbers": ({"class_names": np.arange(3)}, "class_names should be 3 texts"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "mentioned"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_own_arrays_that_cannot_be_used(own, arrays, mentioned):
+    assert mentioned in refusal(own(**arrays), "npz")
+
+
+def test_own_arrays_that_are_no_file_or_too_large(own, tmp_path, monkeypatch):
+    assert "needs --data_dir, the .npz file" in refusal("", "npz")
+    assert f"{tmp_path} is none" in refusal(tmp_path, "npz")
+    (tmp_path / "text.npz").write_text("text")
+    assert "cannot be read" in refusal(tmp_path / "text.npz", "npz")
+    with (
+        zipfile.ZipFile(own(), "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x_more.npy", "w") as file,
+    ):
+        file.write(bytes(10**6))  # what is not asked for is left alone
+    assert load_data("npz", str(tmp_path / "own.npz")).n_classes == 3
+    monkeypatch.setattr(own_data, "MAX_BYTES", 5000)
+    assert "unpack to more than 5000 bytes" in refusal(own(), "npz")
+
+
+def store_tfds(folder, name, shape, splits, class_names, image_key="image"):
+    """A folder as TFDS prepares it: so many random images a split, without a shape of different sizes."""
+    features = tfds.features.FeaturesDict(
+        {
+            image_key: tfds.features.Image(shape=shape or (None, None, 3), dtype=np.uint8),
+            "label": tfds.features.ClassLabel(names=class_names),
+        }
+    )
+    rng, stored = np.random.default_rng(0), {}
+    for split, count in splits.items():
+        sizes = [shape or (10 + i % 3, 14, 3) for i in range(count)]
+        images = [rng.integers(0, 256, size, np.uint8) for size in sizes]
+        stored[split] = [(i, {image_key: x, "label": i % len(class_names)}) for i, x in enumerate(images)]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name, version="1.0.0", features=features, split_datasets=stored, data_dir=folder
+    )
+
+
+def test_any_classification_set_of_tfds(tmp_path):
+    store_tfds(tmp_path, "shapes", (8, 8, 1), {"train": 24, "test": 6}, ["disc", "a box"])
+    data = load_data("tfds:shapes", str(tmp_path))
+    assert (data.name, data.image_shape, data.n_classes) == ("tfds:shapes", (8, 8, 1), 2)
+    assert data.label_names == ("disc", "a box")
+    assert (len(data.train_images), len(data.validation_images), len(data.test_images)) == (22, 2, 6)
+    # Images that differ in size, and a validation split in the place of a test split.
+    store_tfds(tmp_path, "photos", None, {"train": 24, "validation": 6}, ["a", "b", "c"])
+    data = load_data("tfds:photos", str(tmp_path / "photos"), image_size=12)
+    assert (data.image_shape, len(data.test_images)) == ((12, 12, 3), 6)
+    # Training images alone, and a configuration of a set.
+    store_tfds(tmp_path, "lone", (8, 8, 3), {"train": 24}, ["a", "b"])
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "lone").rename(tmp_path / "sets" / "small")
+    for path in [*(tmp_path / "sets").rglob("lone-*")]:
+        path.rename(path.with_name(path.name.replace("lone", "sets")))
+    data = load_data("tfds:sets/small", str(tmp_path))
+    assert (len(data.train_images), len(data.validation_images), len(data.test_images)) == (20, 2, 2)
+
+
+def test_sets_of_tfds_that_cannot_be_used(tmp_path):
+    with pytest.raises(DataNotFound, match="No absent in"):
+        load_data("tfds:absent", str(tmp_path))
+    store_tfds(tmp_path, "other", (8, 8, 1), {"train": 24}, ["a", "b"], image_key="picture")
+    assert "has not an image and a class each, but label, picture" in refusal(tmp_path, "tfds:other")
+    store_tfds(tmp_path, "many", (8, 8, 1), {"train": 24}, [f"c{i}" for i in range(300)])
+    assert "300 classes, more than 256" in refusal(tmp_path, "tfds:many")
+    store_tfds(tmp_path, "broken", (8, 8, 1), {"train": 24}, ["a", "b"])
+    (tmp_path / "broken" / "1.0.0" / "features.json").write_text("{")
+    assert "cannot be read" in refusal(tmp_path, "tfds:broken")

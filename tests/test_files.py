@@ -5,7 +5,7 @@ import pytest
 
 from evaluation import plots
 from utils.errors import LONGEST, UserError
-from utils.files import atomic_path, write_text
+from utils.files import atomic_folder, atomic_path, remove_temporaries, write_text
 from utils.untrusted import read_limited
 
 
@@ -22,6 +22,31 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         fail_half_way()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    for text in ("old", "new"):
+        with atomic_folder(tmp_path / "folder") as temporary:
+            (temporary / text).write_text(text)
+
+    def fail_half_way():
+        with atomic_folder(tmp_path / "folder") as temporary:
+            (temporary / "half").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["folder", "folder/new"]
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / ".folder.1.new.tmp").mkdir()
+    (tmp_path / ".folder.1.new.tmp" / ".file.1.tmp.txt").write_text("half")
+    (tmp_path / "kept" / ".file.1.tmp.txt").write_text("half")
+    (tmp_path / ".link.1.tmp").symlink_to("kept")
+    remove_temporaries(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
 
 
 def test_a_link_in_the_place_of_the_temporary_file_is_not_written_through(tmp_path):

@@ -86,6 +86,21 @@ def write_tfds(folder):
     write_json(place / "dataset_info.json", {"name": "mnist", "splits": splits})
 
 
+def write_own_tfds(folder):
+    """The same as any set, with what is read of its features."""
+    write_tfds(folder)
+    shape = {"shape": {"dimensions": ["28", "28", "1"]}}
+    features = {"image": {"image": shape}, "label": {"classLabel": {"numClasses": "10"}}}
+    place = folder / "mnist" / "1.0.0"
+    write_json(place / "features.json", {"featuresDict": {"features": features}})
+    (place / "label.labels.txt").write_text("".join(f"class_{label}\n" for label in range(10)))
+
+
+def write_own_npz(folder):
+    images, labels = arrays(36)
+    np.savez(folder / "own.npz", x_train=images, y_train=labels, class_names=np.array([*"abcdefghij"]))
+
+
 def write_folder(folder):
     for name in ("a", "b"):
         for suffix in (".png", ".jpg", ".bmp", ".webp"):
@@ -130,9 +145,9 @@ def write_model(folder):
 # What is done with an input, and what holds if that ends well.
 
 
-def reads(name, image_size=16):
+def reads(name, image_size=16, file=""):
     def read(folder):
-        data = load_data(name, str(folder), image_size)
+        data = load_data(name, str(folder / file), image_size)
         assert isinstance(data, ImageData)
         for split in ("train", "validation", "test"):
             images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
@@ -391,6 +406,10 @@ READERS = {
     "npz": Reader(write_mnist_npz, reads("mnist"), [*ARCHIVE, damage_places]),
     "cifar": Reader(write_cifar, reads("cifar10"), ANYWHERE),
     "tfds": Reader(write_tfds, reads("mnist"), [*ANYWHERE, in_file(damage_json, "*.json"), in_record]),
+    "own npz": Reader(write_own_npz, reads("npz", file="own.npz"), [*ARCHIVE, damage_places]),
+    "own tfds": Reader(
+        write_own_tfds, reads("tfds:mnist"), [*ANYWHERE, in_file(damage_json, "*.json"), in_record]
+    ),
     "folder": Reader(write_folder, reads("folder"), [*ANYWHERE, in_file(in_png, "*.png")]),
     "celeb_a": Reader(write_celeb_a, reads("celeb_a"), [*ANYWHERE, *LIST]),
     "cache": Reader(write_cached_folder, reads("folder"), [*ARCHIVE, damage_places]),

@@ -61,7 +61,8 @@ def test_a_run_with_another_prior_leaves_everything(tmp_path, capsys, prior):
 def assert_everything_is_there(directory, output, prior):
     for name in FILES:
         assert (directory / name).stat().st_size > 0
-    for name in ["reconstructions.png", "samples.png", "curves.png", *PLANAR_PICTURES]:
+    pictures = ["reconstructions", "samples", "curves", "interpolations", "neighbours", "outliers"]
+    for name in [*(f"{picture}.png" for picture in pictures), *PLANAR_PICTURES]:
         # Figures, not blank sheets.
         assert cv2.imread(str(directory / "plots" / name)).std() > 5, name
     assert [path.name for path in sorted((directory / "plots" / "previews").iterdir())] == [

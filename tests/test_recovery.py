@@ -27,7 +27,7 @@ from models.model_file import read_description, save_model
 from training import callbacks, divergence, interruptions
 from training.checkpoints import Checkpoint, noted, saved_checkpoints
 from training.history import read_history
-from training.run import _locked, prepare_run
+from training.run import locked, prepare_run
 from training.saved_config import read_saved_config
 from training.tensorboard import TensorBoard, keep_events
 from utils.errors import UserError
@@ -100,13 +100,13 @@ def stopped(tmp_path_factory):
 
     def stop(model):
         with pytest.raises(UserError, match="in use by another process"):
-            _locked(directory)
+            locked(directory)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         at_step(monkeypatch, 65 + 26, stop)
         assert run(directory, *SMALL, *MODELS["supervised"]) == 128 + signal.SIGTERM
-    os.close(_locked(directory))
+    os.close(locked(directory))
     return directory
 
 

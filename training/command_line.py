@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 from training.help import USAGE, help_text
+from training.own_parts import find_own_parts, own_parts
 from training.recipes import dependent_defaults
 from training.saved_config import read_saved_config
 from training.settings import CHANGEABLE, Config
 from utils import flags
 from utils.errors import UserError
-from utils.settings import meaningless
+from utils.settings import check, meaningless
 
 VERSION = "2.0"
 
@@ -37,11 +38,20 @@ def read_config(argv):
         if name not in words.named:
             given[name] = default
     config = Config(**given)
+    if config.export:
+        check(config)
+        if not config.run_dir:
+            raise UserError("--export needs the --run_dir of the run whose model it writes.")
+        for name in sorted(words.typed - {"export", "run_dir"} - own_parts(config).keys()):
+            raise UserError(f"--{name} has no effect with --export: leave it out.")
+        find_own_parts(config, argv)
+        return config
     if config.resume:
         if not config.run_dir:
             raise UserError("--resume needs the --run_dir of the run to go on with.")
         config = _resumed(config, words.named)
     config.validate()
+    find_own_parts(config, argv)
     for name in sorted(words.typed):
         if reason := meaningless(config, name):
             raise UserError(f"--{name} has no effect with {reason}: leave it out.")
@@ -49,7 +59,12 @@ def read_config(argv):
 
 
 def canonical_name(name):
-    """The registry's spelling of a name: MNIST -> mnist, CIFAR_10 -> cifar10, CelebA -> celeb_a."""
+    """The registry's spelling of a name: MNIST -> mnist, CIFAR_10 -> cifar10, CelebA -> celeb_a.
+
+    What stands in no registry, such as tfds:NAME, stays as it is.
+    """
+    if ":" in name:
+        return name
     name = re.sub(r"_(?=\d)", "", name.lower().replace("-", "_"))
     return {"celeba": "celeb_a"}.get(name, name)
 

@@ -49,11 +49,17 @@ def _help_lines(field):
     head = ", ".join(f"--[no]{name}" if boolean else f"--{name}" for name in names)
     default = str(field.default).lower() if boolean else field.default
     about = [f"default {default}" if default != "" else ""]
-    about += [f"one of {', '.join(field.metadata['choices'])}" if field.metadata["choices"] else ""]
+    about += [f"one of {choices_of(field)}" if field.metadata["choices"] else ""]
     about += [f"only with {where(field)}" if where(field) else ""]
     text = f"{field.metadata['help']} ({'; '.join(filter(None, about))})".replace(" ()", "")
     wrapped = textwrap.wrap(text, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return [f"  {head}", *wrapped]
+
+
+def choices_of(field):
+    """What a text may be, as words: its choices, and what else matches."""
+    of = field.metadata
+    return ", ".join(of["choices"]) + (f", or {of['example']}" if of["pattern"] else "")
 
 
 def markdown_page():
@@ -66,8 +72,8 @@ def markdown_page():
                 continue
             names = ", ".join(f"`--{name}`" for name in (field.name, *field.metadata["aliases"]))
             default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-            choices = field.metadata["choices"]
-            meaning = field.metadata["help"] + (f" One of {', '.join(choices)}." if choices else "")
+            meaning = field.metadata["help"]
+            meaning += f" One of {choices_of(field)}." if field.metadata["choices"] else ""
             rows.append(f"| {names} | {default} | {meaning} | {where(field)} |")
         parts.append(f"## {TITLES[group]}\n\n" + "\n".join(rows))
     return "\n\n".join(parts) + "\n"

@@ -6,6 +6,7 @@ the figures of all runs on these images come from the same reader.
 
 import functools
 import os
+import re
 from pathlib import Path
 
 import keras
@@ -62,7 +63,8 @@ def label_reader(data):
         print(f"{data.name} has {missing}: no reader can tell whether labels are obeyed.", flush=True)
         return None
     network = make_network(data.image_shape, data.n_classes)
-    paths = [folder / f"aae_reader_{data.name}_{data.checksum}.npz" for folder in _folders(data)]
+    name = re.sub(r"\W", "_", data.name)
+    paths = [folder / f"aae_reader_{name}_{data.checksum}.npz" for folder in _folders(data)]
     for path in paths:
         if path.is_file() and restore(network, path):
             return LabelReader(network, data)

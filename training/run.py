@@ -104,6 +104,11 @@ def prepare_run(config):
     data = load_data(config.data, config.data_dir, config.image_size)
     if data.has_attributes:
         config.refuse_attributes()
+    if data.name == "npz" and data.n_classes == 1 and config.model != "unsupervised":
+        raise UserError(
+            f"--model {config.model} needs labels of two classes or more: add y_train to {data.source}, or "
+            "choose --model unsupervised."
+        )
     config.check_image_shape(data.image_shape)
     refuse_what_cannot_fit(config, data.image_shape, data.n_classes)
     if config.resume:
@@ -125,7 +130,7 @@ def prepare_run(config):
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as lock:
-            lock.callback(os.close, _locked(directory))
+            lock.callback(os.close, locked(directory))
             remove_temporaries(directory)
             run = Run(config, data, directory, labelled)
             if config.resume:
@@ -152,7 +157,7 @@ def _is_unused(directory):
     return directory.is_dir() and all(re.fullmatch(leftover, path.name) for path in directory.iterdir())
 
 
-def _locked(directory):
+def locked(directory):
     """The descriptor of a run directory's locked file; the lock ends with it, or with the process.
 
     Raises:
@@ -206,7 +211,8 @@ def _choose_labelled(config, data):
 
 def _default_directory(config):
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return f"runs/{config.model}-{config.prior}-z{config.n_z}-{config.data}-{stamp}"
+    name = f"{config.model}-{config.prior}-z{config.n_z}-{config.data}-{stamp}"
+    return "runs/" + re.sub(r"[^\w-]", "_", name)  # tfds:NAME/CONFIGURATION is no name of a folder
 
 
 def _same_data(directory, data):

@@ -25,7 +25,7 @@ def read_saved_config(run_dir):
             raise TypeError("data is no object")
         config = config_of(saved["flags"], path)
     except FileNotFoundError:
-        problem = "is no folder" if not run_dir.is_dir() else "holds no run to resume: config.json is missing"
+        problem = "is no folder" if not run_dir.is_dir() else "holds no run: config.json is missing"
         raise UserError(f"--run_dir {run_dir} {problem}.") from None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path} is not a configuration of this program: {error}") from None

@@ -5,9 +5,9 @@ import os
 import re
 from pathlib import Path
 
-from data import DATASETS, RESIZED
+from data import DATASETS, RESIZED, TFDS_NAME
 from models import LABELLED_DECODERS, MODELS
-from models.settings import SEMI_SUPERVISED, ModelSettings
+from models.settings import OWN_CLASS, SEMI_SUPERVISED, ModelSettings
 from training.recipes import RECIPES
 from training.schedules import SCHEDULES, learning_rates
 from utils.errors import UserError
@@ -18,9 +18,14 @@ from utils.settings import check, setting
 class Config(ModelSettings):
     """Everything that a run depends on. `main.py` makes one flag of each field."""
 
-    model: str = setting("supervised", "What to train.", "first", choices=MODELS)
+    model: str = setting("supervised", "What to train.", "first", choices=MODELS, **OWN_CLASS)
     data: str = setting(
-        "auto", "Data set; auto takes MNIST if it can, else the embedded digits.", "first", choices=DATASETS
+        "auto",
+        "Data set; auto takes MNIST if it can, else the embedded digits.",
+        "first",
+        choices=DATASETS,
+        pattern=TFDS_NAME,
+        example="tfds:NAME for any image classification set of TFDS",
     )
     n_epoch: int = setting(
         # Checkpoints number their epochs with five digits.
@@ -54,16 +59,25 @@ class Config(ModelSettings):
     run_dir: str = setting("", "Folder for the results; by default a new one in runs/.", "first")
     resume: bool = setting(False, "Go on from the last checkpoint of run_dir.", "first", changeable=True)
 
+    export: str = setting(
+        "",
+        "Train nothing, but write the model of run_dir for use without this program: onnx or saved_model.",
+        "output",
+        pattern="(onnx|saved_model)?",
+        example="onnx or saved_model",
+        changeable=True,
+    )
+
     data_dir: str = setting(
         "",
-        "Folder with the data files. By default $AAE_DATA_DIR, then datasets/, ~/.keras/datasets and "
-        "~/tensorflow_datasets are searched.",
+        "Folder with the data files, or the .npz file. By default $AAE_DATA_DIR, then datasets/, "
+        "~/.keras/datasets and ~/tensorflow_datasets are searched.",
         "data",
         changeable=True,
     )
     image_size: int = setting(
         32,
-        "Side of the square images, in pixels.",
+        "Side of the square images, in pixels; of TFDS, where the images differ in size.",
         "data",
         at_least=8,
         at_most=512,
@@ -201,6 +215,8 @@ class Config(ModelSettings):
             )
         if any(axis >= self.n_z for axis in self.animated_axes()):
             raise UserError(f"--traversal_axes must be from 1 to {self.n_z}, got {self.traversal_axes}.")
+        if self.data == "tfds":
+            raise UserError("--data tfds needs a name: tfds:NAME, such as tfds:kmnist.")
         if self.balance and self.optimizer != "adam":
             raise UserError("--balance needs --optimizer adam.")
         for name in ("data_dir", "run_dir"):
@@ -263,7 +279,8 @@ class Config(ModelSettings):
     def flag_lines(self):
         """The flags that repeat this run elsewhere, one per line: a flag file for `--flagfile`."""
         values = dataclasses.asdict(self)
-        del values["run_dir"], values["resume"]
+        for name in ("run_dir", "resume", "export"):
+            del values[name]
         return [f"--{name}={value}" for name, value in values.items()]
 
 

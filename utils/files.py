@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 
@@ -18,15 +19,33 @@ def atomic_path(path):
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         with contextlib.suppress(OSError):  # a folder that has vanished must not hide what happened
             temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder):
-    """Waits until the names in a folder are on the disk, as fsync of a file does not."""
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a new folder beside `path`, which takes the place of `path` when the block ends well."""
+    path = Path(path)
+    new, old = (path.with_name(f".{path.name}.{os.getpid()}.{age}.tmp") for age in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        list(map(sync, new.rglob("*")))
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+        sync(path.parent)
+    finally:
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync(path):
+    """Waits until a file, or the names in a folder, which is another thing, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -34,9 +53,10 @@ def sync_folder(folder):
 
 
 def remove_temporaries(folder):
-    """Removes what killed processes have left of `atomic_path` in a folder and below."""
-    for path in Path(folder).rglob(".*.tmp*"):
-        path.unlink()
+    """Removes what killed processes have left of `atomic_path` and `atomic_folder` in a folder and below."""
+    for path in list(Path(folder).rglob(".*.tmp*")):
+        shutil.rmtree(path, ignore_errors=True)  # which does nothing to files and links
+        path.unlink(missing_ok=True)
 
 
 def write_text(path, text):

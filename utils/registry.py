@@ -5,8 +5,8 @@ import importlib
 
 
 def load(registry, name):
-    """Imports and returns what `registry` (name -> "module:attribute") lists under `name`."""
-    module, attribute = registry[name].split(":")
+    """Imports and returns what `registry` lists under a name, or the name itself: "module:attribute"."""
+    module, attribute = registry.get(name, name).split(":")
     return getattr(importlib.import_module(module), attribute)
 
 

@@ -39,7 +39,7 @@ def setting(
         group: one of `GROUPS`.
         choices: the texts that it may be, a list or a registry that has them as keys; none for any.
         at_least, above, at_most, below: limits of a number.
-        pattern: regular expression that the whole of a text must match.
+        pattern: regular expression that the whole of a text must match, if it is none of the choices.
         example: what a text looks like, for the message when it does not match, and what it means.
         only: dict of another setting's name to the values with which this one means something; {} and None
             for always.
@@ -71,9 +71,10 @@ def _problem(field, value):
     kinds = (int, float) if isinstance(field.default, float) else type(field.default)
     if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(field.default, bool)):
         return f"--{field.name} must be of type {type(field.default).__name__}, got {value!r}."
-    if of["choices"] and value not in of["choices"]:
+    matches = of["pattern"] and re.fullmatch(of["pattern"], value)
+    if of["choices"] and not matches and value not in of["choices"]:
         return registry.unknown_choice(field.name, value, of["choices"])
-    if of["pattern"] and not re.fullmatch(of["pattern"], value):
+    if of["pattern"] and not of["choices"] and not matches:
         return f"--{field.name} must be {of['example']}, got {value!r}."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         bounds = (
@@ -94,8 +95,9 @@ def meaningless(settings, name):
     """Why a setting has no effect beside the others, as words such as "--lr_schedule step"; "" if it has."""
     field = {field.name: field for field in dataclasses.fields(settings)}[name]
     for other, values in (field.metadata["only"] or {}).items():
-        if getattr(settings, other) not in values:
-            return f"--{other} {getattr(settings, other)}"
+        value = getattr(settings, other)
+        if value not in values and str(value).partition(":")[0] not in values:  # tfds:NAME is tfds
+            return f"--{other} {value}"
     return ""
 
 
