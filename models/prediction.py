@@ -20,7 +20,7 @@ class Prediction:
     """
 
     def encode(self, images) -> np.ndarray:
-        """Codes of images: float32 (N, n_z); of a semi-supervised model, the styles."""
+        """Codes of images: float32 (N, n_z); of a semi-supervised or clustering model, the styles."""
         return self._encoder_output(images)
 
     def _encoder_output(self, images):
@@ -80,7 +80,8 @@ class Prediction:
         if self.attributes and self.decodes_labels:
             rows = np.tile(self._label_rows(np.reshape(label, (1, -1)), 1), (n, 1))
             return self.decode(self.sample_prior(n, seed=seed)[0], rows)
-        if label is not None and not (self.labels_have_places or self.decodes_labels):
+        tied = self.ties_labels_to_prior and self.prior.uses_labels
+        if label is not None and not (tied or self.decodes_labels):
             raise ValueError(
                 f"This model with the {self.settings.prior} prior and n_z {self.n_z} has no labels."
             )

@@ -7,6 +7,7 @@ import tensorflow as tf
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from models.augmentation import noised, to_unit_interval
 from models.losses import label_loss
+from models.prediction import in_batches
 
 
 @keras.saving.register_keras_serializable(package="aae")
@@ -37,17 +38,28 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     @property
     def phases(self):
+        labels = {} if self.finds_clusters else {"ce": self.encoder.trainable_variables}
         cycle = {"cycle": self.decoder.trainable_variables} if self.settings.cycle else {}
-        return {**super().phases, "ce": self.encoder.trainable_variables, **cycle}
+        return {**super().phases, **labels, **cycle}
 
     @property
     def logged(self):
+        labels = [] if self.finds_clusters else ["label_loss", "labelled_accuracy"]
         cycle = ["cycle_loss", "cycle_accuracy"] if self.settings.cycle else []
-        return [*super().logged, "label_loss", "labelled_accuracy", *cycle]
+        return [*super().logged, *labels, *cycle]
+
+    @property
+    def style_prior(self):
+        """The distribution that the style is pushed onto."""
+        return self.prior
+
+    def joined(self, style, label):
+        """What the decoder sees of a style (B, n_z) and a label, one-hot or probabilities (B, K)."""
+        return tf.concat([style, label], axis=1)
 
     def decoder_input(self, codes, labels):
         style, logits = self.split(codes)
-        return tf.concat([style, tf.nn.softmax(logits)], axis=1)
+        return self.joined(style, tf.nn.softmax(logits))
 
     def split(self, codes):
         """The encoder's output (B, n_z + K) as style (B, n_z) and label logits (B, K)."""
@@ -56,7 +68,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]
         code_seed, label_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
-        style = self.prior.sample(count, code_seed)
+        style = self.style_prior.sample(count, code_seed)
         one_hot = self.label_rows(self.prior.sample_labels(count, label_seed))
         return self._judged(self.blurred(style, blur_seed), one_hot)
 
@@ -69,10 +81,14 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         return (tf.concat([style, label], axis=1),) if self.settings.joint_discriminator else (style, label)
 
     def last_phase(self, data, seeds):
-        """Cross entropy and cycle; data holds labelled images (L, H, W, C) and labels (L,) at the end."""
-        images, _, labelled_images, labels = data
-        logged = self._cross_entropy_phase(labelled_images, labels, next(seeds), next(seeds))
-        return logged | (self._cycle_phase(images, next(seeds)) if self.settings.cycle else {})
+        """Cross entropy and cycle; data holds labelled images (L, H, W, C) and labels (L,) at the end.
+
+        A model that finds clusters has no cross entropy, and needs none of both.
+        """
+        logged = {}
+        if not self.finds_clusters:
+            logged |= self._cross_entropy_phase(*data[2:], next(seeds), next(seeds))
+        return logged | (self._cycle_phase(data[0], next(seeds)) if self.settings.cycle else {})
 
     def _cross_entropy_phase(self, images, labels, noise_seed, dropout_seed):
         """The encoder learns the labels of the labelled images."""
@@ -92,11 +108,14 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         count = tf.shape(images)[0]
         label_seed, style_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
         encoded, _ = self.split(self.encoder(to_unit_interval(images[: count // 2])))
-        styles = tf.concat([encoded, self.prior.sample(count - count // 2, style_seed)], axis=0)
+        drawn = self.style_prior.sample(count - count // 2, style_seed)
+        styles = tf.concat([encoded, drawn], axis=0)
         labels = self.prior.sample_labels(count, label_seed)
+        of = self.settings
         with tf.GradientTape() as tape:
-            decoded = self.decoder(tf.concat([styles, self.label_rows(labels)], axis=1))
-            _, logits = self.split(self.encoder(noised(decoded, noise_seed, self.settings.input_noise)))
+            decoded = self.decoder(self.joined(styles, self.label_rows(labels)))
+            inputs = noised(decoded, noise_seed, of.input_noise, of.input_dropout)
+            _, logits = self.split(self.encoder(inputs))
             loss = label_loss(labels, logits)
         self.update("cycle", tape, loss)
         return {"cycle_loss": loss, "cycle_accuracy": is_right(labels, logits)}
@@ -107,8 +126,13 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         return self._encoder_output(images)[:, : self.n_z]
 
     def classify(self, images) -> np.ndarray:
-        """Probabilities of the labels of images, float32 (N, K); images as for `encode`."""
+        """Probabilities of the labels, or clusters, of images, float32 (N, K); images as for `encode`."""
         return tf.nn.softmax(self._encoder_output(images)[:, self.n_z :]).numpy()
+
+    def decode_heads(self) -> np.ndarray:
+        """What each label, or cluster, looks like in the style 0: float32 (K, H, W, C) in [0, 1]."""
+        heads = self.joined(tf.zeros([self.n_classes, self.n_z]), tf.eye(self.n_classes))
+        return in_batches(self.decoder, heads)
 
 
 def is_right(labels, logits):
