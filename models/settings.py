@@ -30,7 +30,7 @@ class ModelSettings:
         0,
         "Number of clusters to find, without labels; by default 16 for clustering, and for dimensionality "
         "reduction 0: it learns the labels of num_samples images.",
-        "first",
+        "model",
         at_least=0,
         at_most=MAX_CLUSTERS,
         only={"model": CLUSTERING},
@@ -44,7 +44,7 @@ class ModelSettings:
     )
     head_distance: float = setting(
         6.0,
-        "Least distance of any two cluster heads in the code: eta in the paper, which has no number for it.",
+        "Least distance of any two cluster heads in the code: eta in the paper.",
         "model",
         at_least=0,
         only={"model": ("dimensionality_reduction",)},

@@ -90,6 +90,7 @@ def test_the_phases_that_move_the_heads(make_model, labelled_batch, options, pha
     for active in phases.split():
         model = make_model("gaussian", 3, model=REDUCTION, head_distance=50.0, **options)
         train_alone(model, active)
+        model.heads.assign(np.array(model.heads) / 10)
         before = np.array(model.heads)
         model.train_step(labelled_batch)
         assert np.array_equal(before, model.heads) == (active not in ("ae", "heads")), active
