@@ -167,6 +167,7 @@ def step_flops(config, image_shape, n_classes):
             + gradients(decoder, batch)
             + forward(classifier, batch)
             + input_gradients(classifier, batch, encoder[0].n_in)
+            + (weight_gradients(classifier, batch) if config.finds_clusters else 0)
         )
     return flops
 
@@ -174,8 +175,9 @@ def step_flops(config, image_shape, n_classes):
 def optimizer_bytes(config, image_shape, n_classes):
     """Bytes that the optimizers of all phases read and write in one step."""
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
-    # AE, G and the cross entropy each update the encoder, AE and the cycle the decoder.
+    # AE, G and the cross entropy, or the cycle of clusters, update the encoder, AE and the cycle the decoder.
     phases = config.learning_rates(0)
-    encoders, decoders = 2 + ("ce" in phases), 1 + ("cycle" in phases)
+    reads = "ce" in phases or ("cycle" in phases and config.finds_clusters)
+    encoders, decoders = 2 + reads, 1 + ("cycle" in phases)
     layers = [*encoders * encoder, *decoders * decoder, *itertools.chain.from_iterable(discriminators)]
     return OPTIMIZER_BYTES[config.optimizer] * sum(layer.weights for layer in layers)

@@ -39,7 +39,10 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     @property
     def phases(self):
         labels = {} if self.finds_clusters else {"ce": self.encoder.trainable_variables}
-        cycle = {"cycle": self.decoder.trainable_variables} if self.settings.cycle else {}
+        # Labels teach the encoder to read. Without them it learns from the decoder, as in arXiv 1606.03657:
+        # each cluster looks like something, and is read as what it is, so that none stays empty.
+        readers = self.encoder.trainable_variables if self.finds_clusters else []
+        cycle = {"cycle": self.decoder.trainable_variables + readers} if self.settings.cycle else {}
         return {**super().phases, **labels, **cycle}
 
     @property
@@ -101,6 +104,8 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def _cycle_phase(self, images, seed):
         """The decoder learns to make of a style and a label what the encoder reads as that label.
+
+        Where the label is a cluster, the encoder learns to read it, too.
 
         Half of the styles are those of images, half are drawn from the prior; the labels are drawn, so
         that a style that carries the digit is of no use.

@@ -373,9 +373,11 @@ def test_defaults_that_follow_from_the_model():
         return main.read_config(["main.py", *line.split()])
 
     clustering, reduction = of("--model clustering"), of(f"--model {REDUCTION} --n_z 2")
-    assert (clustering.n_clusters, clustering.joint_discriminator, clustering.cycle) == (16, False, False)
+    assert (clustering.n_clusters, clustering.joint_discriminator, clustering.cycle) == (16, False, True)
     assert (reduction.n_clusters, reduction.learns_labels, reduction.num_samples) == (0, True, 5000)
-    assert of("--model clustering --cycle").cycle
+    assert not reduction.cycle
+    assert of(f"--model {REDUCTION} --n_clusters 20").cycle
+    assert not of("--model clustering --nocycle").cycle
     assert of("--num_samples 10000").unlabelled
     assert not of("--model semi_supervised --num_samples 100").unlabelled
     # What a run has noted repeats it.

@@ -44,14 +44,15 @@ def dependent_defaults(given, named):
     """
     on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or given["model"] in LABEL_HEADS else 0.2
-    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {}), **_of_model(given["model"], named)}
+    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
 
 
-def _of_model(model, named):
+def _of_model(given, named):
+    model = given["model"]
     if model == "supervised":
         return {"unlabelled": "num_samples" in named}
     if model not in CLUSTERING:
         return {}
-    # The paper's two discriminators.
-    paper = {"joint_discriminator": False, "cycle": False}
-    return paper | ({"n_clusters": 16} if model == "clustering" else {})
+    # The paper's two discriminators; without labels and without a cycle, most clusters stay empty.
+    clusters = {"n_clusters": 16} if model == "clustering" else {}
+    return {"joint_discriminator": False, "cycle": bool(clusters or given["n_clusters"]), **clusters}
