@@ -224,7 +224,13 @@ EXPERIMENTS = (
         for name, title, flags, paper, public in (
             ("1000", "1,000 labels", ("num_samples=1000",), "4.20 %", "8.3 %"),
             ("100", "100 labels", ("num_samples=100",), "6.08 %", "26 %"),
-            ("20_clusters", "20 clusters", ("n_clusters=20", "init_std=0", "g_rate=2"), "13.95 %", "-"),
+            (
+                "20_clusters",
+                "20 clusters",
+                ("n_clusters=20", "shift=0", "init_std=0", "g_rate=2"),
+                "13.95 %",
+                "-",
+            ),
         )
     ),
 )
