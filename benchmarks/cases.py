@@ -111,7 +111,7 @@ def random_images(source, shape, count, attributes=0):
 
 def labelled_indices(config, data):
     """The labelled training images that a semi-supervised run would choose, int (L,); None for others."""
-    if config.model != "semi_supervised":
+    if not config.learns_labels:
         return None
     return balanced_choice(data.train_labels, config.num_samples, config.seed)
 

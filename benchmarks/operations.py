@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from models import LABELLED_DECODERS
+from models import LABEL_HEADS, LABELLED_DECODERS
 
 # Adam reads the weight, both moments and the gradient, and writes the weight and both moments; SGD has
 # one momentum instead of the moments.
@@ -52,16 +52,15 @@ class Layer:
 
 def networks(config, image_shape, n_classes):
     """Layers of the encoder, of the decoder, and of each discriminator of a configuration's model."""
-    labels = n_classes * (config.model in LABELLED_DECODERS)
-    code = config.n_z + n_classes * (config.model == "semi_supervised")
-    judged = {
-        "unsupervised": [config.n_z],
-        "supervised": [config.n_z + n_classes],
-        "conditional": [config.n_z + n_classes],
-        "semi_supervised": [config.n_z + n_classes]
-        if config.joint_discriminator
-        else [config.n_z, n_classes],
-    }[config.model]
+    n_labels = config.n_labels(n_classes)
+    labels = n_labels * (config.model in LABELLED_DECODERS)
+    code = config.n_z + n_labels * (config.model in LABEL_HEADS)
+    if config.model in LABEL_HEADS and not config.joint_discriminator:
+        judged = [config.n_z, n_labels]
+    else:
+        seen = 0 if config.model == "unsupervised" else n_labels
+        seen += config.model == "supervised" and config.unlabelled
+        judged = [config.n_z + seen]
     autoencoder = conv_autoencoder if config.network == "conv" else dense_autoencoder
     return (
         *autoencoder(config, image_shape, code, config.n_z + labels),
@@ -80,7 +79,7 @@ def dense_autoencoder(config, image_shape, code, decoded):
     n_pixels = height * width * channels
     encoder = dense_layers(n_pixels, config.n_hidden, code)
     decoder = dense_layers(decoded, config.n_hidden, n_pixels)
-    return with_norms(encoder, config), with_norms(decoder, config)
+    return with_norms(encoder, config.batch_norm), with_norms(decoder, of_decoder(config))
 
 
 def conv_autoencoder(config, image_shape, code, decoded):
@@ -103,12 +102,17 @@ def conv_autoencoder(config, image_shape, code, decoded):
         *(up for _, up in reversed(steps)),
         Layer(widths[0], channels, 3, 1, side),
     ]
-    return with_norms(encoder, config), with_norms(decoder, config)
+    return with_norms(encoder, config.batch_norm), with_norms(decoder, of_decoder(config))
 
 
-def with_norms(layers, config):
-    """The layers, each but the last with batch norm if the configuration has it."""
-    hidden = [dataclasses.replace(layer, norm=config.batch_norm) for layer in layers[:-1]]
+def of_decoder(config):
+    """Whether the decoder has batch norm."""
+    return config.batch_norm and config.decoder_batch_norm
+
+
+def with_norms(layers, norm):
+    """The layers, each but the last with batch norm if there is one."""
+    hidden = [dataclasses.replace(layer, norm=norm) for layer in layers[:-1]]
     return [*hidden, layers[-1]]
 
 
@@ -151,27 +155,29 @@ def step_flops(config, image_shape, n_classes):
         "g": gradients(encoder, batch)
         + sum(forward(d, batch) + input_gradients(d, batch, min(code, d[0].n_in)) for d in discriminators),
     }
-    if config.model == "semi_supervised":
+    classifier = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=config.n_labels(n_classes))]
+    if config.learns_labels:
         labelled = min(batch, config.num_samples)
-        classifier = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=n_classes)]
         flops["ce"] = forward(classifier, labelled) + gradients(classifier, labelled)
-        if config.cycle:
-            styles = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=config.n_z)]
-            flops["cycle"] = (
-                forward(styles, batch // 2)
-                + forward(decoder, batch)
-                + gradients(decoder, batch)
-                + forward(classifier, batch)
-                + input_gradients(classifier, batch, encoder[0].n_in)
-            )
+    if config.model in LABEL_HEADS and config.cycle:
+        styles = [*encoder[:-1], dataclasses.replace(encoder[-1], n_out=config.n_z)]
+        flops["cycle"] = (
+            forward(styles, batch // 2)
+            + forward(decoder, batch)
+            + gradients(decoder, batch)
+            + forward(classifier, batch)
+            + input_gradients(classifier, batch, encoder[0].n_in)
+            + (weight_gradients(classifier, batch) if config.finds_clusters else 0)
+        )
     return flops
 
 
 def optimizer_bytes(config, image_shape, n_classes):
     """Bytes that the optimizers of all phases read and write in one step."""
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
-    # AE, G and the cross entropy each update the encoder, AE and the cycle the decoder.
+    # AE, G and the cross entropy, or the cycle of clusters, update the encoder, AE and the cycle the decoder.
     phases = config.learning_rates(0)
-    encoders, decoders = 2 + ("ce" in phases), 1 + ("cycle" in phases)
+    reads = "ce" in phases or ("cycle" in phases and config.finds_clusters)
+    encoders, decoders = 2 + reads, 1 + ("cycle" in phases)
     layers = [*encoders * encoder, *decoders * decoder, *itertools.chain.from_iterable(discriminators)]
     return OPTIMIZER_BYTES[config.optimizer] * sum(layer.weights for layer in layers)

@@ -10,6 +10,7 @@ N_PROJECTIONS = 200
 N_FLOOR_PAIRS = 5
 N_SWAPPED = 2000  # test images whose styles are decoded with every label
 N_GENERATED = 1000  # samples of the prior for every label
+N_SAMPLES = 100  # that pictures show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +68,11 @@ def of_classification(of):
         return {}
     probabilities = of.model.classify(of.data.test_images)
     validation = of.model.classify(of.data.validation_images)
+    clusters = labels_of_clusters(of.model, validation, of.data.validation_labels)
     of_mean, mean = label_entropies(probabilities)
     return {
-        "test_error_percent": error_percent(probabilities, of.data.test_labels),
-        "validation_error_percent": error_percent(validation, of.data.validation_labels),
+        "test_error_percent": error_percent(probabilities, of.data.test_labels, clusters),
+        "validation_error_percent": error_percent(validation, of.data.validation_labels, clusters),
         "entropy_of_mean_prediction": of_mean,
         "mean_entropy_of_predictions": mean,
     }
@@ -83,7 +85,7 @@ def of_labels(of):
 
 def of_components(of):
     """Where labels have their own part of the prior: `test_component_accuracy`, its ceiling, a distance."""
-    if not of.model.labels_have_places:
+    if of.model.finds_clusters or not of.model.labels_have_places:
         return {}
     labels, seed = of.data.test_labels, of.model.settings.seed
     drawn = of.model.prior.sample(len(of.codes), [seed, -1], labels).numpy()
@@ -155,9 +157,41 @@ def decode_samples(model, codes, data):
     return model.decode(codes, np.arange(len(codes)) % model.n_classes)
 
 
-def error_percent(probabilities, labels):
-    """Share of the images whose most probable label, of (N, K), is not their own (N,), in percent."""
-    return 100 * float(np.mean(probabilities.argmax(axis=1) != labels))
+def fixed_codes(model):
+    """The codes of samples.png and of the previews: the same samples of the prior every time, (M, n_z)."""
+    return model.sample_prior(N_SAMPLES, seed=0)[0]
+
+
+def axes_limit(model):
+    """Half the side of the square that coding-space pictures show: the prior's reach and a margin."""
+    return 1.15 * float(np.abs(model.sample_prior(10_000, seed=-1)[0]).max())
+
+
+def labels_of_clusters(model, probabilities, labels):
+    """The label that each cluster gets, int (K,); None of a model whose labels are no clusters.
+
+    It is that of the image which belongs to the cluster most surely (paper, section 6).
+
+    Args:
+        probabilities: of the clusters, for validation images, float (N, K).
+        labels: of these images, int (N,).
+    """
+    return labels[probabilities.argmax(axis=0)] if model.finds_clusters else None
+
+
+def predicted_labels(probabilities, clusters=None):
+    """The most probable label of (N, K) of each image, or the label of its most probable cluster: int (N,).
+
+    Args:
+        clusters: what `labels_of_clusters` returned.
+    """
+    predictions = probabilities.argmax(axis=1)
+    return predictions if clusters is None else clusters[predictions]
+
+
+def error_percent(probabilities, labels, clusters=None):
+    """Share of the images that `predicted_labels` gives another label than their own (N,), in percent."""
+    return 100 * float(np.mean(predicted_labels(probabilities, clusters) != labels))
 
 
 def label_entropies(probabilities):

@@ -1,13 +1,21 @@
 """The pictures of a trained model: all of plots/ but the previews. To add one: a function, and a line."""
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from evaluation import animations, plots
-from evaluation.figures import decode_samples, evenly
+from evaluation.figures import (
+    axes_limit,
+    decode_samples,
+    evenly,
+    fixed_codes,
+    labels_of_clusters,
+    predicted_labels,
+)
 from models.nearest import nearest
 
 MANIFOLD_SIDE = 20
@@ -16,6 +24,7 @@ N_PAIRS, N_STEPS = 10, 9
 N_NEIGHBOURS = 5
 N_OUTLIERS = 20
 MAX_SCORED = 10_000  # test images that outliers are sought among
+N_MEMBERS = 16  # test images of each cluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +38,6 @@ class Sitting:
         plots: the folder to fill.
         codes: float32 (N, n_z), of all test images.
         rows: of history.csv.
-        fixed_codes: float32 (M, n_z), the codes of the samples.
-        limit: of the axes of the coding plane, see `axes_limit`.
     """
 
     config: object
@@ -39,18 +46,27 @@ class Sitting:
     plots: Path
     codes: np.ndarray
     rows: list
-    fixed_codes: np.ndarray
-    limit: float
+
+    @functools.cached_property
+    def fixed_codes(self):
+        """See `evaluation.figures.fixed_codes`."""
+        return fixed_codes(self.model)
+
+    @functools.cached_property
+    def limit(self):
+        """Of the axes of the coding plane, see `axes_limit`."""
+        return axes_limit(self.model)
+
+    @functools.cached_property
+    def cluster_labels(self):
+        """See `labels_of_clusters`."""
+        validation = self.model.classify(self.data.validation_images)
+        return labels_of_clusters(self.model, validation, self.data.validation_labels)
 
     @property
     def name(self):
         """What is drawn, for titles."""
         return f"{self.data.name}, {self.model.settings.prior}, n_z {self.model.n_z}"
-
-
-def axes_limit(model):
-    """Half the side of the square that coding-space pictures show: the prior's reach and a margin."""
-    return 1.15 * float(np.abs(model.sample_prior(10_000, seed=-1)[0]).max())
 
 
 def draw_pictures(sitting):
@@ -87,12 +103,11 @@ def coding_plane(of):
     codes, labels = of.model.sample_prior(len(of.codes), seed=-1)
     labels = labels if of.model.labels_have_places else None
     title = f"Target prior ({of.name})"
-    plots.save_codes(of.plots / "prior.png", codes, labels, of.limit, title, of.data.note)
+    heads = np.array(of.model.heads) if hasattr(of.model, "heads") else None
+    plots.save_codes(of.plots / "prior.png", codes, labels, of.limit, title, of.data.note, heads)
     title = f"Codes of {len(of.codes)} test images ({of.name})"
-    names = of.data.label_names
-    plots.save_codes(
-        of.plots / "codes.png", of.codes, of.data.test_labels, of.limit, title, of.data.note, names
-    )
+    path, labels = of.plots / "codes.png", of.data.test_labels
+    plots.save_codes(path, of.codes, labels, of.limit, title, of.data.note, heads, names=of.data.label_names)
 
 
 def scatter_matrices(of):
@@ -115,7 +130,7 @@ def scatter_matrices(of):
 def confusion(of):
     """Which labels a model that classifies confuses."""
     if hasattr(of.model, "classify"):
-        predictions = of.model.classify(of.data.test_images).argmax(axis=1)
+        predictions = predicted_labels(of.model.classify(of.data.test_images), of.cluster_labels)
         plots.save_confusion(of.plots / "confusion.png", of.data.test_labels, predictions, of.data.note)
 
 
@@ -150,14 +165,41 @@ def manifold(of):
 
 def styles(of):
     """Where the decoder sees classes: a style per row, that of the test image at the left, in all labels."""
-    if not of.model.decodes_labels or of.data.has_attributes:
+    if not of.model.decodes_labels or of.data.has_attributes or of.model.finds_clusters:
         return
     labels = np.arange(min(of.model.n_classes, MAX_STYLES))
     # The first test image of every label.
     chosen = [int(np.argmax(of.data.test_labels == label)) for label in labels]
     images = of.model.decode(np.repeat(of.codes[chosen], len(labels), axis=0), np.tile(labels, len(chosen)))
     title = "The style of the image at the left"
-    plots.save_styles(of.plots / "styles.png", of.data.test_images[chosen], images, title, of.data.note)
+    plots.save_beside(
+        of.plots / "styles.png",
+        of.data.test_images[chosen] / 255,
+        images,
+        ("test", title),
+        of.data.note,
+        column_labels=labels,
+    )
+
+
+def clusters(of):
+    """Where there are clusters: the head of each, its decoded style 0, and test images that belong to it."""
+    if not of.model.finds_clusters:
+        return
+    images, heads = of.data.test_images, of.model.decode_heads()
+    chosen = of.model.classify(images).argmax(axis=1)
+    members = np.zeros((len(heads), N_MEMBERS, *images.shape[1:]), np.uint8)
+    for cluster, row in enumerate(members):
+        own = evenly(images[chosen == cluster], N_MEMBERS)
+        row[: len(own)] = own
+    plots.save_beside(
+        of.plots / "clusters.png",
+        heads,
+        members.reshape(-1, *images.shape[1:]) / 255,
+        ("head", "test images of each cluster, at the left the label that it gets"),
+        of.data.note,
+        row_labels=of.cluster_labels,
+    )
 
 
 def moving_pictures(of):
@@ -254,6 +296,7 @@ PICTURES = [
     confusion,
     manifold,
     styles,
+    clusters,
     interpolations,
     neighbours,
     outliers,

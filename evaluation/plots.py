@@ -84,28 +84,33 @@ def save_reconstructions(path, images, reconstructions, note=""):
     save_figure(figure, path, note)
 
 
-def save_styles(path, originals, images, title, note=""):
-    """One row per original: the image itself, then a gap, then its versions.
+def save_beside(path, images, others, titles, note="", row_labels=None, column_labels=None):
+    """One row per image: the image itself, then a gap, then others.
 
     Args:
-        originals: uint8 (N, H, W, C).
-        images: float (N * M, H, W, C) in [0, 1], M versions of each, row by row.
+        images: float (N, H, W, C) in [0, 1].
+        others: float (N * M, H, W, C) in [0, 1], M for each, row by row.
+        titles: of both parts.
+        row_labels: one text per image, or None.
+        column_labels: one text per column of the others, or None.
     """
-    n_versions = len(images) // len(originals)
-    sheets = [tile(originals / 255.0, 1), tile(images, n_versions)]
+    n_columns = len(others) // len(images)
+    sheets = [tile(images, 1), tile(others, n_columns)]
     figure, (left, right) = plt.subplots(
         1,
         2,
-        figsize=(CELL * (n_versions + 2) + 0.6, CELL * len(originals) + 0.9),
-        width_ratios=[1, n_versions],
+        figsize=(CELL * (n_columns + 2) + 0.6, CELL * len(images) + 0.9),
+        width_ratios=[1, n_columns],
         layout="constrained",
     )
     for axes, sheet in ((left, sheets[0]), (right, sheets[1])):
         _show_sheet(axes, sheet)
-    width = sheets[1].shape[1] / n_versions
-    right.set_xticks((np.arange(n_versions) + 0.5) * width, range(n_versions))
-    left.set_title("test")
-    right.set_title(title)
+    if row_labels is not None:
+        left.set_yticks((np.arange(len(images)) + 0.5) * images.shape[1], row_labels)
+    if column_labels is not None:
+        right.set_xticks((np.arange(n_columns) + 0.5) * images.shape[2], column_labels)
+    left.set_title(titles[0])
+    right.set_title(titles[1])
     save_figure(figure, path, note)
 
 
@@ -132,17 +137,20 @@ def save_confusion(path, labels, predictions, note=""):
     save_figure(figure, path, note)
 
 
-def save_codes(path, codes, labels, limit, title, note="", names=()):
+def save_codes(path, codes, labels, limit, title, note="", heads=None, names=()):
     """Scatter of two-dimensional codes coloured by class, with the class number at each class's median.
 
     Args:
         codes: float (N, 2).
         labels: int (N,); None, or attributes (N, K), to leave the classes out.
         limit: the axes run from -limit to limit, so that two pictures can be laid side by side.
+        heads: float (K, 2), of labels or clusters, to mark with crosses; or None.
         names: of the classes, for the legend; () where they are just numbers.
     """
     figure, axes = plt.subplots(figsize=(6.4, 6.4), layout="constrained")
     draw_codes(axes, codes, labels, limit, names)
+    if heads is not None:
+        axes.plot(*heads.T, "kx", markersize=8)
     axes.set_title(title)
     save_figure(figure, path, note)
 

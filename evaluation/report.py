@@ -4,6 +4,7 @@ PICTURES = {
     "manifold.png": "the plane, decoded",
     "codes.png": "where the test images lie on it",
     "styles.png": "every label in one style",
+    "clusters.png": "the head of each cluster beside images that belong to it",
     "reconstructions.png": "test images beside their reconstructions",
     "samples.png": "decoded samples of the prior",
     "curves.png": "how the training went",

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from experiments.list import Experiment, settings_of
+from experiments.experiment import Experiment, settings_of
 from training.saved_config import MAX_CONFIG_BYTES, read_saved_config
 from utils.errors import UserError, first_line
 from utils.files import write_json

@@ -1,45 +1,6 @@
 """The experiments of docs/results.md: what is trained, with which seeds, and what others have reported."""
 
-import dataclasses
-from pathlib import Path
-
-from main import read_config
-from training.settings import CHANGEABLE, Config
-
-CONFIGS = Path(__file__).parents[1] / "configs"
-# Flags that decide no figure, or that have a place of their own in a result.
-NO_SETTINGS = CHANGEABLE - {"n_epoch"} | {"seed"}
-# Networks and a training that take seconds: with these, figures mean nothing.
-QUICK = ("data=digits", "n_hidden=16", "d_hidden=16", "n_epoch=1")
-QUICK_LABELLED = 1000  # at most: the digits have 1,319 training images
-# In place of codes of 3 to 10, whose pictures of every two axes would take half of the time.
-QUICK_CODE = 12
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """A column of a table.
-
-    Attributes:
-        name: in metrics.json.
-        title: above the column.
-        factor: from metrics.json to the table.
-        decimals: at least; more where the standard deviation would vanish.
-        divisor: name of the figure that it is a multiple of, if any.
-    """
-
-    name: str
-    title: str
-    factor: float = 1
-    decimals: int = 2
-    divisor: str = ""
-
-    def of(self, figures):
-        """The value in a dict of figures, by name, or None where it was not measured."""
-        if self.name not in figures or (self.divisor and not figures.get(self.divisor)):
-            return None
-        return self.factor * figures[self.name] / (figures[self.divisor] if self.divisor else 1)
-
+from experiments.experiment import Experiment, Figure
 
 TEST_ERROR = Figure("test_error_percent", "test error, %")
 VALIDATION_ERROR = Figure("validation_error_percent", "validation error, %")
@@ -68,75 +29,10 @@ GROUPS = {
     "Unconditional MNIST, code of 5": (MSE, FLOORS),
     "Supervised MNIST, code of 2": (*PLACED, FLOORS, MSE),
     "Likelihood MNIST, code of 8": (*NATS, FLOORS, MSE),
+    "Clustering MNIST, no labels": (TEST_ERROR, VALIDATION_ERROR, FLOORS, MSE),
+    "Dimensionality reduction MNIST": (TEST_ERROR, VALIDATION_ERROR, FLOORS, MSE),
 }
-SEMI_SUPERVISED, CONDITIONAL, UNCONDITIONAL, SUPERVISED, LIKELIHOOD = GROUPS
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A row of a table.
-
-    Attributes:
-        name: for `--only` and for file names.
-        title: what a reader sees.
-        group: one of `GROUPS`.
-        flagfile: a file in configs/ that is read before the flags, if any.
-        flags: of `main.py`, without dashes, such as "n_epoch=5".
-        seeds: one run each.
-        paper, public: figures of the paper and of the best public code, as text.
-    """
-
-    name: str
-    title: str
-    group: str
-    flagfile: str = ""
-    flags: tuple = ()
-    seeds: tuple = (0, 1, 2)
-    paper: str = "-"
-    public: str = "-"
-
-    def words(self):
-        """The words on `main.py`'s command line, but for seed and places."""
-        return [
-            *([f"--flagfile={CONFIGS / self.flagfile}"] if self.flagfile else []),
-            *(f"--{flag}" for flag in self.flags),
-        ]
-
-    def config(self):
-        """The `Config` that `main.py` makes of them.
-
-        Raises:
-            UserError: if it refuses them.
-        """
-        return read_config(["main.py", *self.words()])
-
-    def settings(self):
-        """See `settings_of`."""
-        return settings_of(self.config())
-
-    def command(self):
-        """The words as a reader of the repository would type them."""
-        return " ".join(word.replace(f"{CONFIGS}/", "configs/") for word in self.words())
-
-    def shrunk(self):
-        """The same experiment as small as a smoke test needs it, with one seed, on the embedded digits."""
-        config = self.config()
-        more = [f"n_z={QUICK_CODE}"] if config.n_z > 2 else []
-        if config.network == "conv":
-            more.append("conv_widths=4,8")
-        if config.model == "semi_supervised":
-            more.append(f"num_samples={min(config.num_samples, QUICK_LABELLED)}")
-        return dataclasses.replace(self, flags=(*self.flags, *QUICK, *more), seeds=self.seeds[:1])
-
-
-def settings_of(config):
-    """The flags that decide the figures and differ from `main.py`'s defaults, by name."""
-    return {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(Config)
-        if field.name not in NO_SETTINGS and getattr(config, field.name) != field.default
-    }
-
+SEMI_SUPERVISED, CONDITIONAL, UNCONDITIONAL, SUPERVISED, LIKELIHOOD, CLUSTERING, REDUCTION = GROUPS
 
 BEST_SEMI_SUPERVISED = "best_semi_supervised.flags"
 PAPER_1000, PUBLIC_1000 = "1.60 ± 0.08 %", "5 to 7 %"
@@ -276,6 +172,20 @@ EXPERIMENTS = (
         "best_supervised_swiss_roll.flags",
     ),
     Experiment(
+        "mixture_10000",
+        "mixture, 10,000 labels, 20 epochs",
+        SUPERVISED,
+        "paper_supervised_gaussian_mixture_10000.flags",
+        ("recipe=seed", "n_epoch=20", "lr_mid_epoch=14", "lr_end_epoch=18"),
+    ),
+    Experiment(
+        "swiss_roll_10000",
+        "swiss roll, 10,000 labels, 20 epochs",
+        SUPERVISED,
+        "paper_supervised_swiss_roll_10000.flags",
+        ("recipe=seed", "n_epoch=20", "lr_mid_epoch=14", "lr_end_epoch=18"),
+    ),
+    Experiment(
         "likelihood_short",
         "N(0, 25 I), 20 epochs",
         LIKELIHOOD,
@@ -283,5 +193,44 @@ EXPERIMENTS = (
         ("recipe=short", "shift=0", "n_epoch=20", "lr_mid_epoch=14", "lr_end_epoch=18", "precision=auto"),
         paper="340 ± 2 nats",
         public="340 nats in 2000 epochs, 377 in 5000",
+    ),
+    Experiment(
+        "clustering_16_short",
+        "16 clusters, 20 epochs",
+        CLUSTERING,
+        "best_clustering.flags",
+        ("n_clusters=16",),
+        paper="9.55 ± 2.05 %",
+    ),
+    Experiment(
+        "clustering_30_short",
+        "30 clusters, 20 epochs",
+        CLUSTERING,
+        "best_clustering.flags",
+        ("n_clusters=30",),
+        paper="4.10 ± 1.13 %",
+        public="about 23 %",
+    ),
+    *(
+        Experiment(
+            f"reduction_2d_{name}_short",
+            f"2-D, {title}, 20 epochs",
+            REDUCTION,
+            "best_dimensionality_reduction.flags",
+            flags,
+            paper=paper,
+            public=public,
+        )
+        for name, title, flags, paper, public in (
+            ("1000", "1,000 labels", ("num_samples=1000",), "4.20 %", "8.3 %"),
+            ("100", "100 labels", ("num_samples=100",), "6.08 %", "26 %"),
+            (
+                "20_clusters",
+                "20 clusters",
+                ("n_clusters=20", "shift=0", "init_std=0", "g_rate=2"),
+                "13.95 %",
+                "-",
+            ),
+        )
     ),
 )

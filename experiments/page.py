@@ -33,6 +33,8 @@ settings of the swiss roll stem from earlier comparisons that had the test figur
 - *label swap*: how often a separately trained network reads the label that was given, when the styles of test
   images are decoded with every label; *generated label*: the same for samples of the prior. *Its worst label*
   is the one that is read least often.
+- *test error* of clusters: each cluster takes the label of the validation image that belongs to it most
+  surely, and each test image the label of its cluster.
 - *component accuracy*: share of the codes in the part of the prior that belongs to their class; *its
   ceiling*: what codes drawn from the prior would reach.
 - *minutes*: of one training, with the threads that stand after the processor.

@@ -11,6 +11,8 @@ MODELS = {
     "semi_supervised": "models.semi_supervised:SemiSupervisedAAE",
     "unsupervised": "models.unsupervised:UnsupervisedAAE",
     "conditional": "models.conditional:ConditionalAAE",
+    "clustering": "models.clustering:ClusteringAAE",
+    "dimensionality_reduction": "models.dimensionality_reduction:DimensionalityReductionAAE",
 }
 
 # The encoder's and the decoder's class; discriminators are dense.
@@ -23,7 +25,11 @@ RECONSTRUCTIONS = {
 }
 
 # Models whose decoder sees the label beside the code.
-LABELLED_DECODERS = {"semi_supervised", "conditional"}
+LABELLED_DECODERS = {"semi_supervised", "conditional", "clustering"}
+
+# Models whose encoder gives a label beside the style, and those of them that can do without labels.
+LABEL_HEADS = ("semi_supervised", "clustering", "dimensionality_reduction")
+CLUSTERING = ("clustering", "dimensionality_reduction")
 
 
 def __getattr__(name):

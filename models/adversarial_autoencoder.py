@@ -36,10 +36,10 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         **settings: those of `ModelSettings`, such as `prior` and `n_z`.
     """
 
-    # Whether D sees the label beside the code, so that each class gets its own part of the prior.
+    # Whether each class gets its own part of the prior, as where D sees the label beside the code.
     ties_labels_to_prior = False
-    # Whether `decode` takes labels beside the codes.
-    decodes_labels = False
+    # Whether `decode` takes labels beside the codes; whether these are clusters, which no data has named.
+    decodes_labels = finds_clusters = False
 
     def __init__(self, image_shape, n_classes, attributes=False, name=None, **settings):
         super().__init__(name=name)
@@ -100,7 +100,7 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
             self.image_shape,
             widths,
             output=of.output,
-            batch_norm=of.batch_norm,
+            batch_norm=of.batch_norm and of.decoder_batch_norm,
             **options["decoder"],
         )
         for name, shape in self.discriminator_shapes.items():
@@ -272,7 +272,8 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
 
     def clean_and_noised(self, images, seed):
         """Training images, moved about, as the autoencoder's target and as the encoder's input."""
-        return clean_and_noised(images, seed, self.settings.shift, self.settings.input_noise)
+        of = self.settings
+        return clean_and_noised(images, seed, of.shift, of.input_noise, of.input_dropout)
 
     def test_step(self, data):
         """Adds a batch to the reconstruction error: no noise, no dropout."""

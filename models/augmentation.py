@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from models.layers import dropout
+
 
 def to_unit_interval(images):
     """uint8 pixels as float32 in [0, 1]; float32 as it is."""
@@ -25,22 +27,25 @@ def shifted(images, limit, seed):
     return tf.gather(rows, left[:, None] + tf.range(width), axis=2, batch_dims=1)
 
 
-def clean_and_noised(images, seed, shift, noise_std):
+def clean_and_noised(images, seed, shift, noise_std, input_dropout=0.0):
     """Training images, moved about, as a target, and the same with noise, which is not clipped (seed, paper).
 
     Args:
         images: uint8 (B, H, W, C), or float32 in [0, 1].
         shift: pixels, at most, that each is moved by in either direction.
         noise_std: standard deviation of the noise on every pixel.
+        input_dropout: share of the pixels that become 0 after that (paper, section 6).
     """
     images = to_unit_interval(images)
     if shift:
         images = shifted(images, shift, tf.random.fold_in(seed, 1))
-    return images, noised(images, seed, noise_std)
+    return images, noised(images, seed, noise_std, input_dropout)
 
 
-def noised(images, seed, noise_std):
-    """Images with normal noise on every pixel."""
-    if noise_std == 0:
-        return images
-    return images + tf.random.stateless_normal(tf.shape(images), seed, stddev=noise_std)
+def noised(images, seed, noise_std, input_dropout=0.0):
+    """Images with normal noise on every pixel, then without a share of the pixels; see `clean_and_noised`."""
+    if noise_std:
+        images = images + tf.random.stateless_normal(tf.shape(images), seed, stddev=noise_std)
+    if input_dropout:
+        images = dropout(images, 1 - input_dropout, tf.random.fold_in(seed, 2))
+    return images

@@ -95,10 +95,10 @@ def parts_of(model, format):
         return {"images": model.decoder(tf.concat([codes, *labels], axis=1))}
 
     def encoder(images):
-        return {"codes": model.encoder(to_unit_interval(images))[:, : model.n_z]}
+        return {"codes": model.code(to_unit_interval(images))}
 
     def classifier(images):
-        return {"probabilities": tf.nn.softmax(model.encoder(to_unit_interval(images))[:, model.n_z :])}
+        return {"probabilities": model.probabilities(to_unit_interval(images))}
 
     parts = {}
     readers = [("encoder", encoder, model.encode)]

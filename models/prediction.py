@@ -38,11 +38,12 @@ class Prediction:
     """
 
     def encode(self, images) -> np.ndarray:
-        """Codes of images: float32 (N, n_z); of a semi-supervised model, the styles."""
-        return self._encoder_output(images)
+        """Codes of images: float32 (N, n_z); of a semi-supervised or clustering model, the styles."""
+        return self._in_batches("code", checked_images(images, self.image_shape))
 
-    def _encoder_output(self, images):
-        return self._in_batches("encoder", checked_images(images, self.image_shape))
+    def code(self, images):
+        """`encode` of float images as a tensor."""
+        return self.encoder(images)
 
     def decode(self, codes, labels=None) -> np.ndarray:
         """Images of codes (N, n_z): float32 (N, H, W, C) in [0, 1].

@@ -7,6 +7,7 @@ import tensorflow as tf
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from models.augmentation import noised, to_unit_interval
 from models.losses import label_loss
+from models.prediction import checked_images
 
 
 @keras.saving.register_keras_serializable(package="aae")
@@ -37,17 +38,31 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     @property
     def phases(self):
-        cycle = {"cycle": self.decoder.trainable_variables} if self.settings.cycle else {}
-        return {**super().phases, "ce": self.encoder.trainable_variables, **cycle}
+        labels = {} if self.finds_clusters else {"ce": self.encoder.trainable_variables}
+        # Labels teach the encoder to read. Without them it learns from the decoder, as in arXiv 1606.03657:
+        # each cluster looks like something, and is read as what it is, so that none stays empty.
+        readers = self.encoder.trainable_variables if self.finds_clusters else []
+        cycle = {"cycle": self.decoder.trainable_variables + readers} if self.settings.cycle else {}
+        return {**super().phases, **labels, **cycle}
 
     @property
     def logged(self):
+        labels = [] if self.finds_clusters else ["label_loss", "labelled_accuracy"]
         cycle = ["cycle_loss", "cycle_accuracy"] if self.settings.cycle else []
-        return [*super().logged, "label_loss", "labelled_accuracy", *cycle]
+        return [*super().logged, *labels, *cycle]
+
+    @property
+    def style_prior(self):
+        """The distribution that the style is pushed onto."""
+        return self.prior
+
+    def joined(self, style, label):
+        """What the decoder sees of a style (B, n_z) and a label, one-hot or probabilities (B, K)."""
+        return tf.concat([style, label], axis=1)
 
     def decoder_input(self, codes, labels):
         style, logits = self.split(codes)
-        return tf.concat([style, tf.nn.softmax(logits)], axis=1)
+        return self.joined(style, tf.nn.softmax(logits))
 
     def split(self, codes):
         """The encoder's output (B, n_z + K) as style (B, n_z) and label logits (B, K)."""
@@ -56,7 +71,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]
         code_seed, label_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
-        style = self.prior.sample(count, code_seed)
+        style = self.style_prior.sample(count, code_seed)
         one_hot = self.label_rows(self.prior.sample_labels(count, label_seed))
         return self._judged(self.blurred(style, blur_seed), one_hot)
 
@@ -69,10 +84,14 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         return (tf.concat([style, label], axis=1),) if self.settings.joint_discriminator else (style, label)
 
     def last_phase(self, data, seeds):
-        """Cross entropy and cycle; data holds labelled images (L, H, W, C) and labels (L,) at the end."""
-        images, _, labelled_images, labels = data
-        logged = self._cross_entropy_phase(labelled_images, labels, next(seeds), next(seeds))
-        return logged | (self._cycle_phase(images, next(seeds)) if self.settings.cycle else {})
+        """Cross entropy and cycle; data holds labelled images (L, H, W, C) and labels (L,) at the end.
+
+        A model that finds clusters has no cross entropy, and needs none of both.
+        """
+        logged = {}
+        if not self.finds_clusters:
+            logged |= self._cross_entropy_phase(*data[2:], next(seeds), next(seeds))
+        return logged | (self._cycle_phase(data[0], next(seeds)) if self.settings.cycle else {})
 
     def _cross_entropy_phase(self, images, labels, noise_seed, dropout_seed):
         """The encoder learns the labels of the labelled images."""
@@ -86,29 +105,45 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def _cycle_phase(self, images, seed):
         """The decoder learns to make of a style and a label what the encoder reads as that label.
 
+        Where the label is a cluster, the encoder learns to read it, too.
+
         Half of the styles are those of images, half are drawn from the prior; the labels are drawn, so
         that a style that carries the digit is of no use.
         """
         count = tf.shape(images)[0]
         label_seed, style_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
         encoded, _ = self.split(self.encoder(to_unit_interval(images[: count // 2])))
-        styles = tf.concat([encoded, self.prior.sample(count - count // 2, style_seed)], axis=0)
+        drawn = self.style_prior.sample(count - count // 2, style_seed)
+        styles = tf.concat([encoded, drawn], axis=0)
         labels = self.prior.sample_labels(count, label_seed)
+        of = self.settings
         with tf.GradientTape() as tape:
-            decoded = self.decoder(tf.concat([styles, self.label_rows(labels)], axis=1))
-            _, logits = self.split(self.encoder(noised(decoded, noise_seed, self.settings.input_noise)))
+            decoded = self.decoder(self.joined(styles, self.label_rows(labels)))
+            inputs = noised(decoded, noise_seed, of.input_noise, of.input_dropout)
+            _, logits = self.split(self.encoder(inputs))
             loss = label_loss(labels, logits)
         self.update("cycle", tape, loss)
         return {"cycle_loss": loss, "cycle_accuracy": is_right(labels, logits)}
 
     # Use after training.
 
-    def encode(self, images) -> np.ndarray:
-        return self._encoder_output(images)[:, : self.n_z]
+    def code(self, images):
+        style, _ = self.split(self.encoder(images))
+        return style
 
     def classify(self, images) -> np.ndarray:
-        """Probabilities of the labels of images, float32 (N, K); images as for `encode`."""
-        return tf.nn.softmax(self._encoder_output(images)[:, self.n_z :]).numpy()
+        """Probabilities of the labels, or clusters, of images, float32 (N, K); images as for `encode`."""
+        return self._in_batches("probabilities", checked_images(images, self.image_shape))
+
+    def probabilities(self, images):
+        """`classify` of float images as a tensor."""
+        _, logits = self.split(self.encoder(images))
+        return tf.nn.softmax(logits)
+
+    def decode_heads(self) -> np.ndarray:
+        """What each label, or cluster, looks like in the style 0: float32 (K, H, W, C) in [0, 1]."""
+        heads = self.joined(tf.zeros([self.n_classes, self.n_z]), tf.eye(self.n_classes))
+        return self._in_batches("decoder", heads.numpy())
 
 
 def is_right(labels, logits):

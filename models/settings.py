@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from models import NETWORKS, RECONSTRUCTIONS
+from models import CLUSTERING, LABEL_HEADS, NETWORKS, RECONSTRUCTIONS
 from priors import PLANAR_PRIORS, PRIORS
 from utils.errors import UserError
 from utils.settings import check, setting
@@ -13,7 +13,8 @@ OWN_CLASS = {
     "pattern": r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
     "example": "package.module:Class of your own",
 }
-SEMI_SUPERVISED = {"model": ("semi_supervised",)}
+MAX_CLUSTERS = 2**10
+WITH_LABEL_HEAD = {"model": LABEL_HEADS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,29 @@ class ModelSettings:
     )
     prior_std: float = setting(
         1.0, "Standard deviation of the gaussian prior.", "model", above=0, only={"prior": ("gaussian",)}
+    )
+    n_clusters: int = setting(
+        0,
+        "Number of clusters to find, without labels; by default 16 for clustering, and for dimensionality "
+        "reduction 0: it learns the labels of num_samples images.",
+        "model",
+        at_least=0,
+        at_most=MAX_CLUSTERS,
+        only={"model": CLUSTERING},
+    )
+    unlabelled: bool = setting(
+        False,
+        "Show D the labels of num_samples images alone, and of all others that they have none; by default "
+        "with num_samples.",
+        "model",
+        only={"model": ("supervised",)},
+    )
+    head_distance: float = setting(
+        6.0,
+        "Least distance of any two cluster heads in the code: eta in the paper.",
+        "model",
+        at_least=0,
+        only={"model": ("dimensionality_reduction",)},
     )
     network: str = setting("dense", "Kind of encoder and decoder.", "model", choices=NETWORKS)
     n_hidden: int = setting(
@@ -62,18 +86,21 @@ class ModelSettings:
         choices=["sigmoid", "tanh"],
     )
     batch_norm: bool = setting(False, "Batch norm in encoder and decoder.", "model")
+    decoder_batch_norm: bool = setting(
+        True, "Batch norm in the decoder too.", "model", only={"batch_norm": (True,)}
+    )
     joint_discriminator: bool = setting(
         True,
         "One D of style and label together, which makes them independent, instead of one of each.",
         "model",
-        only=SEMI_SUPERVISED,
+        only=WITH_LABEL_HEAD,
         before=False,
     )
     cycle: bool = setting(
         True,
         "Train the decoder to make images in which the encoder reads the label that it was given.",
         "model",
-        only=SEMI_SUPERVISED,
+        only=WITH_LABEL_HEAD,
         before=False,
     )
     keep_prob: float = setting(
@@ -86,6 +113,9 @@ class ModelSettings:
         "training",
         at_least=0,
         only={"noised": (True,)},
+    )
+    input_dropout: float = setting(
+        0.0, "Share of the input's pixels that training sets to 0.", "training", at_least=0, below=1
     )
     shift: int = setting(
         0, "Move each training image by up to so many pixels at random.", "training", at_least=0, at_most=8

@@ -14,22 +14,33 @@ class SupervisedAAE(AdversarialAutoencoder):
     region of the prior, fake pairs are an image's code and its label. Matching the two distributions
     sends the codes of each class to their own part of the prior. Neither the encoder nor the decoder
     ever sees the label.
+
+    With `unlabelled`, D's label has one more entry, K, for images without a label; their real pairs are codes
+    of the whole prior (paper, section 2.3).
     """
 
     ties_labels_to_prior = True
 
     @property
     def discriminator_shapes(self):
-        return {"discriminator": (self.n_z + self.n_classes,)}
+        return {"discriminator": (self.n_z + self.n_classes + self.settings.unlabelled,)}
+
+    def label_rows(self, labels):
+        if self.settings.unlabelled:
+            return tf.one_hot(labels, self.n_classes + 1)
+        return super().label_rows(labels)
 
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]
         label_seed, code_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
-        if self.prior.uses_labels:
-            labels = self.prior.sample_labels(count, label_seed)
+        drawn = self.prior.sample_labels(count, label_seed) if self.prior.uses_labels else labels
         # Otherwise code and label are independent, and the batch's own labels have the marginal of
         # the data, so D cannot tell real from fake by the label alone.
-        return (self.with_label(self.prior.sample(count, code_seed, labels), labels, blur_seed),)
+        codes = self.prior.sample(count, code_seed, drawn)
+        if self.settings.unlabelled:
+            # As many as in the batch, so that D cannot tell real from fake by their number.
+            drawn = tf.where(labels == self.n_classes, labels, tf.cast(drawn, labels.dtype))
+        return (self.with_label(codes, drawn, blur_seed),)
 
     def fake_samples(self, codes, labels, seed):
         return (self.with_label(codes, labels, seed),)

@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT
 
 from experiments import jobs, runs
+from experiments.experiment import QUICK_LABELLED, settings_of
 from experiments.jobs import Job, Places, collect
-from experiments.list import EXPERIMENTS, GROUPS, MSE, QUICK_LABELLED, TEST_ERROR, settings_of
+from experiments.list import EXPERIMENTS, GROUPS, MSE, TEST_ERROR
 from experiments.page import mean_and_deviation, read_results, write_page
 from experiments.paper_table import COMMAND, main, read_arguments
 from experiments.runs import run_all
@@ -125,7 +126,7 @@ def test_main_takes_the_flags_of_every_experiment(name):
             assert str(getattr(config, flag)).lower() == value
     small = experiment.shrunk().config()
     assert (small.data, small.n_epoch, small.model) == ("digits", 1, config.model)
-    assert small.num_samples <= QUICK_LABELLED or config.model != "semi_supervised"
+    assert small.num_samples <= QUICK_LABELLED or not config.chooses_labelled
     assert small.shift == config.shift
 
 

@@ -6,7 +6,16 @@ import keras
 import numpy as np
 
 from evaluation import plots
-from evaluation.figures import component_accuracy, decode_samples, error_percent, evenly, label_obeyed
+from evaluation.figures import (
+    axes_limit,
+    component_accuracy,
+    decode_samples,
+    error_percent,
+    evenly,
+    fixed_codes,
+    label_obeyed,
+    labels_of_clusters,
+)
 from training.history import read_history, write_history
 
 PREVIEW_EVERY = 5  # checkpoints
@@ -87,8 +96,10 @@ class LabelFigures(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if hasattr(self.model, "classify"):
-            logs["val_error_percent"] = error_percent(self.model.classify(self.images), self.labels)
-        if self.model.labels_have_places:
+            probabilities = self.model.classify(self.images)
+            clusters = labels_of_clusters(self.model, probabilities, self.labels)
+            logs["val_error_percent"] = error_percent(probabilities, self.labels, clusters)
+        if self.model.labels_have_places and not self.model.finds_clusters:
             logs["val_component_accuracy"] = component_accuracy(
                 self.model.prior, self.model.encode(self.images), self.labels
             )
@@ -101,23 +112,19 @@ class LabelFigures(keras.callbacks.Callback):
 
 
 class Previews(keras.callbacks.Callback):
-    """Draws the samples of the same fixed codes, and the coding space, every few epochs.
+    """Draws the same samples of the prior, and the coding space, every few epochs.
 
     Args:
         directory: plots/previews.
         data: an `ImageData`.
-        codes: float (N, n_z), drawn once from the prior.
-        limit: of the axes of the coding space.
         tensorboard: the `TensorBoard` callback that shows the pictures too.
         every: so many epochs, and after the first.
     """
 
-    def __init__(self, directory, data, codes, limit, tensorboard, every):
+    def __init__(self, directory, data, tensorboard, every):
         super().__init__()
         self.directory = directory
         self.data = data
-        self.codes = codes
-        self.limit = limit
         self.tensorboard = tensorboard
         self.every = every
 
@@ -127,14 +134,14 @@ class Previews(keras.callbacks.Callback):
         self.directory.mkdir(exist_ok=True)
         title = f"after epoch {epoch + 1}"
         path = self.directory / f"samples_{epoch + 1:05d}.png"
-        images = decode_samples(self.model, self.codes, self.data)
+        images = decode_samples(self.model, fixed_codes(self.model), self.data)
         plots.save_image_grid(path, images, 10, f"Samples {title}", self.data.note)
         self.tensorboard.add_picture("preview/samples", path, epoch + 1)
         if self.model.n_z == 2:
             path = self.directory / f"codes_{epoch + 1:05d}.png"
             codes = self.model.encode(self.data.test_images[:N_PREVIEWED])
             labels = self.data.test_labels[:N_PREVIEWED]
-            plots.save_codes(path, codes, labels, self.limit, f"Codes {title}", self.data.note)
+            plots.save_codes(path, codes, labels, axes_limit(self.model), f"Codes {title}", self.data.note)
             self.tensorboard.add_picture("preview/codes", path, epoch + 1)
         # Figures leave megabytes in cycles, which Python would not look for in many epochs.
         gc.collect()

@@ -34,7 +34,7 @@ def read_config(argv):
         for field in dataclasses.fields(Config)
     }
     given["data_dir"] = given["data_dir"] or os.environ.get("AAE_DATA_DIR", "")
-    for name, default in dependent_defaults(given).items():
+    for name, default in dependent_defaults(given, words.named).items():
         if name not in words.named:
             given[name] = default
     config = Config(**given)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from data.pipeline import evaluation_batches, training_batches
 from evaluation import report
 from evaluation.figures import evaluate
-from evaluation.pictures import Sitting, axes_limit, draw_pictures
+from evaluation.pictures import Sitting, draw_pictures
 from models import MODELS, load_model
 from models.model_file import save_model
 from models.optimizers import FusedAdam, FusedSGD
@@ -28,8 +28,6 @@ from utils import registry
 from utils.errors import UserError, first_line
 from utils.files import write_json
 from utils.untrusted import read_limited
-
-N_SAMPLES = 100
 
 
 def train_and_evaluate(run):
@@ -65,7 +63,7 @@ def _train_and_evaluate(run):
             f"{run.train_steps(begin)}."
         )
     settings = ModelSettings(**config.model_settings).effective
-    expected = data.image_shape, data.n_classes, data.has_attributes, settings
+    expected = data.image_shape, config.n_labels(data.n_classes), data.has_attributes, settings
     if type(model) is not registry.load(MODELS, config.model) or model.made_with != expected:
         raise UserError(f"{begin.name} is not a checkpoint of this run, but of one with other flags or data.")
     model.compile(
@@ -73,17 +71,15 @@ def _train_and_evaluate(run):
         steps_per_execution=steps_per_call(config, steps, begin.step),
         **{f"{phase}_optimizer": getattr(model, f"{phase}_optimizer") for phase in model.phases},
     )
-    model.hold(data.train_images, data.train_labels)
+    model.hold(data.train_images, run.shown_labels)
     print(
         f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
         f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
         f"Results: {run.directory}" + (f"\n{_resumption(begin, config.n_epoch)}" if resumed else ""),
         flush=True,
     )
-    reader = label_reader(data) if model.decodes_labels else None
-    # The codes of the previews and of samples.png: the same ones every time.
-    fixed_codes, _ = model.sample_prior(N_SAMPLES, seed=0)
-    limit = axes_limit(model)
+    # It could not know what cluster it sees.
+    reader = label_reader(data) if model.decodes_labels and not model.finds_clusters else None
     tensorboard = TensorBoard(
         run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED], begin.epoch
     )
@@ -93,7 +89,11 @@ def _train_and_evaluate(run):
     with caught_signals() as signals:
         model.fit(
             training_batches(
-                len(data.train_images), config.batch_size, config.seed, run.train_steps(begin), run.labelled
+                len(data.train_images),
+                config.batch_size,
+                config.seed,
+                run.train_steps(begin),
+                run.labelled if config.learns_labels else None,
             ),
             epochs=config.n_epoch,
             initial_epoch=begin.epoch,
@@ -113,8 +113,6 @@ def _train_and_evaluate(run):
                 callbacks.Previews(
                     run.plots / "previews",
                     data,
-                    fixed_codes,
-                    limit,
                     tensorboard,
                     callbacks.PREVIEW_EVERY * run.epochs_between_checkpoints,
                 ),
@@ -143,7 +141,7 @@ def _train_and_evaluate(run):
         "data": data.describe(),
     }
     write_json(run.directory / "metrics.json", metrics)
-    draw_pictures(Sitting(config, data, model, run.plots, codes, history.rows, fixed_codes, limit))
+    draw_pictures(Sitting(config, data, model, run.plots, codes, history.rows))
     tensorboard.add_scalars(figures, config.n_epoch)
     for picture in sorted(run.plots.glob("*.png")):
         tensorboard.add_picture(picture.stem, picture, config.n_epoch)

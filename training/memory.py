@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from models import LABELLED_DECODERS
+from models import LABEL_HEADS, LABELLED_DECODERS
 from utils.errors import UserError
 
 BYTES = 4  # of a float32
@@ -32,8 +32,8 @@ def refuse_what_cannot_fit(config, image_shape, n_classes):
 
 def training_bytes(config, image_shape, n_classes):
     """Bytes of the weights, of the optimizers' states and of the largest phase's gradients."""
-    labels, pixels = n_classes, math.prod(image_shape)
-    code = config.n_z + labels * (config.model == "semi_supervised")
+    labels, pixels = config.n_labels(n_classes), math.prod(image_shape)
+    code = config.n_z + labels * (config.model in LABEL_HEADS)
     decoded = config.n_z + labels * (config.model in LABELLED_DECODERS)
     if config.network == "conv":
         smallest = (
@@ -45,11 +45,13 @@ def training_bytes(config, image_shape, n_classes):
     else:  # also what a user's own network is taken for
         encoder, decoder = (config.n_hidden * (pixels + config.n_hidden + n) for n in (code, decoded))
     d_hidden = config.d_hidden or config.n_hidden
-    two = config.model == "semi_supervised" and not config.joint_discriminator
+    two = config.model in LABEL_HEADS and not config.joint_discriminator
     discriminators = (2 if two else 1) * d_hidden * (d_hidden + config.n_z + 1)
-    # Each phase's optimizer has states of its own: the encoder's are those of AE, of G, and of the labels.
+    # Each phase's optimizer has states of its own: the encoder's are those of AE, of G, and of the labels, or
+    # of the cycle where there are clusters.
     phases = config.learning_rates(0)
-    states = (2 + ("ce" in phases)) * encoder + (1 + ("cycle" in phases)) * decoder + discriminators
+    reads = "ce" in phases or ("cycle" in phases and config.finds_clusters)
+    states = (2 + reads) * encoder + (1 + ("cycle" in phases)) * decoder + discriminators
     weights, gradients = encoder + decoder + discriminators, max(encoder + decoder, discriminators)
     return BYTES * (weights + gradients + STATES[config.optimizer] * states)
 

@@ -1,5 +1,6 @@
 """Defaults that follow from other settings: those of a recipe, and G's learning rate."""
 
+from models import CLUSTERING, LABEL_HEADS
 from priors import PLANAR_PRIORS
 
 # Values that a recipe sets where the command line does not. "seed" is made of the flags' own defaults.
@@ -29,8 +30,12 @@ RECIPES = {
 RECIPES["short"] = RECIPES["paper"] | {"shift": 2, "n_epoch": 50, "lr_mid_epoch": 25, "lr_end_epoch": 46}
 
 
-def dependent_defaults(given):
-    """Defaults of flags that follow from the flags given: those of the recipe, and G's rate.
+def dependent_defaults(given, named):
+    """Defaults of flags that follow from the flags given: those of the recipe, of the model, and G's rate.
+
+    Args:
+        given: values by name.
+        named: names of those that are not defaults.
 
     With a label-free prior over a larger code, G at the full rate outruns D, which learns at a fifth of
     it: D stays undecided while the codes are far from the prior, and G's Adam turns its noise into full
@@ -38,5 +43,16 @@ def dependent_defaults(given):
     at a fifth, D wins.
     """
     on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
-    g_rate = 1.0 if on_plane or given["model"] == "semi_supervised" else 0.2
-    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {})}
+    g_rate = 1.0 if on_plane or given["model"] in LABEL_HEADS else 0.2
+    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
+
+
+def _of_model(given, named):
+    model = given["model"]
+    if model == "supervised":
+        return {"unlabelled": "num_samples" in named}
+    if model not in CLUSTERING:
+        return {}
+    # The paper's two discriminators; without labels and without a cycle, most clusters stay empty.
+    clusters = {"n_clusters": 16} if model == "clustering" else {}
+    return {"joint_discriminator": False, "cycle": bool(clusters or given["n_clusters"]), **clusters}

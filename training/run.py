@@ -55,6 +55,16 @@ class Run:
         return self.directory / "checkpoints"
 
     @property
+    def shown_labels(self):
+        """Labels of the training images, (N,) or (N, K): K where D sees that an image has none."""
+        labels = self.data.train_labels
+        if self.labelled is None or self.config.learns_labels:
+            return labels
+        shown = np.full(len(labels), self.data.n_classes, np.int32)
+        shown[self.labelled] = labels[self.labelled]
+        return shown
+
+    @property
     def steps_per_epoch(self):
         return len(self.data.train_images) // self.config.batch_size
 
@@ -118,7 +128,7 @@ def prepare_run(config):
             f"--batch_size {config.batch_size} is larger than the {len(data.train_images)} "
             f"training images of {data.name}."
         )
-    labelled = _choose_labelled(config, data) if config.model == "semi_supervised" else None
+    labelled = _choose_labelled(config, data) if config.chooses_labelled else None
     # What `auto` found here, so that flags.txt repeats the run where it would find something else.
     precision = processor.precision(config.precision)
     config = dataclasses.replace(config, data=data.name, precision=precision)

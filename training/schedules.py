@@ -1,5 +1,7 @@
 """Learning rates as functions of the epoch and of the validation errors before it."""
 
+from models import LABEL_HEADS
+
 PLATEAU_DIVISOR = 5  # second seed
 
 
@@ -29,10 +31,12 @@ def learning_rates(settings, epoch, validation_errors=()):
     """
     rate = SCHEDULES[settings.lr_schedule](settings, epoch, validation_errors)
     rates = {"ae": rate, "d": rate * settings.d_rate, "g": rate * settings.g_rate}
-    if settings.model == "semi_supervised":
+    if settings.learns_labels:
         rates["ce"] = rate * settings.ce_rate
-        if settings.cycle:
-            rates["cycle"] = rate * settings.cycle_rate
+    if settings.model in LABEL_HEADS and settings.cycle:
+        rates["cycle"] = rate * settings.cycle_rate
+    if settings.model == "dimensionality_reduction":
+        rates["heads"] = rate
     return rates
 
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from data import DATASETS, RESIZED, TFDS_NAME
-from models import LABELLED_DECODERS, MODELS
-from models.settings import OWN_CLASS, SEMI_SUPERVISED, ModelSettings
+from models import CLUSTERING, LABELLED_DECODERS, MODELS
+from models.settings import OWN_CLASS, WITH_LABEL_HEAD, ModelSettings
 from training.recipes import RECIPES
 from training.schedules import SCHEDULES, learning_rates
 from utils.errors import UserError
@@ -47,7 +47,7 @@ class Config(ModelSettings):
         "Number of labelled images: balanced over the classes, from the training split.",
         "first",
         at_least=1,
-        only=SEMI_SUPERVISED,
+        only={"model": ("semi_supervised", "dimensionality_reduction", "supervised"), "n_clusters": (0,)},
     )
     recipe: str = setting(
         "seed",
@@ -138,14 +138,14 @@ class Config(ModelSettings):
         "Learning rate of the labels' cross entropy, likewise.",
         "training",
         above=0,
-        only=SEMI_SUPERVISED,
+        only={"model": ("semi_supervised", "dimensionality_reduction"), "n_clusters": (0,)},
     )
     cycle_rate: float = setting(
         1.0,
         "Learning rate of the cycle, likewise.",
         "training",
         above=0,
-        only={**SEMI_SUPERVISED, "cycle": (True,)},
+        only={**WITH_LABEL_HEAD, "cycle": (True,)},
     )
 
     PARR: bool = setting(
@@ -223,6 +223,8 @@ class Config(ModelSettings):
             _require_path(name, getattr(self, name))
         if self.PMLR and self.n_z != 2:
             raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
+        if self.n_clusters == 1 or (self.model == "clustering" and not self.n_clusters):
+            raise UserError(f"--n_clusters must be at least 2, got {self.n_clusters}.")
         if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
 
@@ -238,7 +240,7 @@ class Config(ModelSettings):
             raise UserError(
                 f"--{'PARR' if self.PARR else 'PMLR'} draws every class; {self.data} has attributes instead."
             )
-        if self.model in ("supervised", "semi_supervised"):
+        if self.model not in ("conditional", "unsupervised"):
             raise UserError(
                 f"--model {self.model} needs one class per image, which {self.data} does not have: "
                 f"choose --model conditional or unsupervised."
@@ -256,6 +258,25 @@ class Config(ModelSettings):
                 f"--network conv with --conv_widths {self.conv_widths} needs images whose sides are "
                 f"multiples of {parts}; these have {shape[0]} x {shape[1]} pixels."
             )
+
+    @property
+    def finds_clusters(self):
+        """Whether the model's labels are clusters."""
+        return self.model in CLUSTERING and self.n_clusters > 0
+
+    @property
+    def learns_labels(self):
+        """Whether a phase of the training is the cross entropy of labelled images."""
+        return self.model in ("semi_supervised", "dimensionality_reduction") and not self.finds_clusters
+
+    @property
+    def chooses_labelled(self):
+        """Whether the labels of num_samples images alone are shown."""
+        return self.learns_labels or (self.model == "supervised" and self.unlabelled)
+
+    def n_labels(self, n_classes):
+        """Number of values of the model's label: of its clusters, or of the data's classes."""
+        return self.n_clusters if self.finds_clusters else n_classes
 
     @property
     def model_settings(self):
