@@ -169,15 +169,18 @@ def step_flops(config, image_shape, n_classes):
             + input_gradients(classifier, batch, encoder[0].n_in)
             + (weight_gradients(classifier, batch) if config.finds_clusters else 0)
         )
+    if config.model in LABEL_HEADS and config.consistency:
+        flops["consistency"] = 2 * forward(classifier, batch) + gradients(classifier, batch)
     return flops
 
 
 def optimizer_bytes(config, image_shape, n_classes):
     """Bytes that the optimizers of all phases read and write in one step."""
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
-    # AE, G and the cross entropy, or the cycle of clusters, update the encoder, AE and the cycle the decoder.
+    # AE, G, the cross entropy or the cycle of clusters, and the consistency update the encoder, AE and the
+    # cycle the decoder.
     phases = config.learning_rates(0)
-    reads = "ce" in phases or ("cycle" in phases and config.finds_clusters)
+    reads = ("ce" in phases or ("cycle" in phases and config.finds_clusters)) + ("consistency" in phases)
     encoders, decoders = 2 + reads, 1 + ("cycle" in phases)
     layers = [*encoders * encoder, *decoders * decoder, *itertools.chain.from_iterable(discriminators)]
     return OPTIMIZER_BYTES[config.optimizer] * sum(layer.weights for layer in layers)

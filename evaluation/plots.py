@@ -244,7 +244,7 @@ def save_curves(path, rows, note=""):
     ]
     of_labels = [
         ("Validation error in percent", ["val_error_percent"], []),
-        ("Labelled images", ["label_loss", "labelled_accuracy"], []),
+        ("Labelled images", ["label_loss", "labelled_accuracy", "consistency_loss"], []),
         ("Labels obeyed", ["cycle_accuracy", "val_label_swap_accuracy"], []),
     ]
     for title, names, equilibria in of_labels:

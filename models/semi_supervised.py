@@ -43,13 +43,15 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         # each cluster looks like something, and is read as what it is, so that none stays empty.
         readers = self.encoder.trainable_variables if self.finds_clusters else []
         cycle = {"cycle": self.decoder.trainable_variables + readers} if self.settings.cycle else {}
-        return {**super().phases, **labels, **cycle}
+        consistency = {"consistency": self.encoder.trainable_variables} if self.settings.consistency else {}
+        return {**super().phases, **labels, **cycle, **consistency}
 
     @property
     def logged(self):
         labels = [] if self.finds_clusters else ["label_loss", "labelled_accuracy"]
         cycle = ["cycle_loss", "cycle_accuracy"] if self.settings.cycle else []
-        return [*super().logged, *labels, *cycle]
+        consistency = ["consistency_loss"] if self.settings.consistency else []
+        return [*super().logged, *labels, *cycle, *consistency]
 
     @property
     def style_prior(self):
@@ -84,14 +86,18 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         return (tf.concat([style, label], axis=1),) if self.settings.joint_discriminator else (style, label)
 
     def last_phase(self, data, seeds):
-        """Cross entropy and cycle; data holds labelled images (L, H, W, C) and labels (L,) at the end.
+        """Cross entropy, cycle, consistency; data ends with labelled images (L, H, W, C) and labels (L,).
 
         A model that finds clusters has no cross entropy, and needs none of both.
         """
         logged = {}
         if not self.finds_clusters:
             logged |= self._cross_entropy_phase(*data[2:], next(seeds), next(seeds))
-        return logged | (self._cycle_phase(data[0], next(seeds)) if self.settings.cycle else {})
+        if self.settings.cycle:
+            logged |= self._cycle_phase(data[0], next(seeds))
+        if self.settings.consistency:
+            logged |= self._consistency_phase(data[0], next(seeds), next(seeds))
+        return logged
 
     def _cross_entropy_phase(self, images, labels, noise_seed, dropout_seed):
         """The encoder learns the labels of the labelled images."""
@@ -124,6 +130,19 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
             loss = label_loss(labels, logits)
         self.update("cycle", tape, loss)
         return {"cycle_loss": loss, "cycle_accuracy": is_right(labels, logits)}
+
+    def _consistency_phase(self, images, noise_seed, dropout_seed):
+        """The encoder learns to read in a copy of an image what it reads in the image (arXiv 1606.04586).
+
+        The copy is moved about, where there is a shift, and noised.
+        """
+        target = self.probabilities(to_unit_interval(images))
+        _, inputs = self.clean_and_noised(images, noise_seed)
+        with tf.GradientTape() as tape:
+            _, logits = self.split(self.encoder(inputs, seed=dropout_seed))
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
+        self.update("consistency", tape, loss)
+        return {"consistency_loss": loss}
 
     # Use after training.
 

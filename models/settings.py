@@ -103,6 +103,13 @@ class ModelSettings:
         only=WITH_LABEL_HEAD,
         before=False,
     )
+    consistency: bool = setting(
+        False,
+        "Train the encoder to read the same label in an image that is moved about and noised.",
+        "model",
+        only=WITH_LABEL_HEAD,
+        before=False,
+    )
     keep_prob: float = setting(
         0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1
     )

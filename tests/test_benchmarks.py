@@ -46,6 +46,17 @@ def test_operations_are_those_of_the_traced_train_function(case, graph):
     assert traced_flops(graph) == needed + beyond_need(config, data.n_classes)
 
 
+def test_operations_of_the_consistency():
+    case = SHRUNK["semi_supervised"]
+    counted = [
+        step_flops(case.with_flags(consistency=on).config(), (28, 28, 1), 10) for on in ("false", "true")
+    ]
+    # 784-16-16-10: twice forward, once back; the first layer's inputs need no gradient.
+    layers = [784 * 16, 16 * 16, 16 * 10]
+    expected = 2 * 32 * (2 * sum(layers) + 2 * sum(layers) - layers[0])
+    assert counted[1] == {**counted[0], "consistency": expected}
+
+
 def beyond_need(config, n_classes):
     """Operations that TensorFlow adds, since a layer has one kernel for all its inputs and outputs.
 

@@ -355,6 +355,7 @@ IDLE = {
     "--model unsupervised --num_samples 10": "--model unsupervised",
     "--ce_rate 2": "--model supervised",
     "--model semi_supervised --cycle false --cycle_rate 2": "--cycle False",
+    "--model semi_supervised --consistency_rate 2": "--consistency False",
     "--model conditional --nojoint_discriminator": "--model conditional",
     "--image_size 64 --data digits": "--data digits",
     "--conv_widths 8,8": "--network dense",

@@ -251,6 +251,7 @@ def test_label_of_a_label_free_prior_has_the_marginal_of_the_data(make_model):
     [
         *((name, {}, FURTHER_PHASES.get(name, set())) for name in MODELS),
         ("semi_supervised", INDEPENDENT, {"ce", "cycle"}),
+        ("semi_supervised", {"consistency": True}, {"ce", "consistency"}),
         ("clustering", INDEPENDENT, {"cycle"}),
         ("dimensionality_reduction", INDEPENDENT, {"ce", "cycle", "heads"}),
     ],
@@ -263,6 +264,7 @@ def test_each_phase_trains_its_own_variables_only(make_model, labelled_batch, na
         "g": {"encoder"},
         "ce": {"encoder"},
         "cycle": {"decoder"},
+        "consistency": {"encoder"},
         "heads": set(),
     }
     phases = make_model(model=name, **options).phases
@@ -342,6 +344,26 @@ def test_the_cycle_takes_a_batch_of_one(make_model, batch):
     images, labels = batch[0][:1], batch[1][:1]
     model.train_step((images, labels, images, labels))
     assert np.isfinite(float(model.get_metrics_result()["cycle_loss"]))
+
+
+def test_consistency_brings_a_copy_to_what_is_read_in_the_image(make_model, batch):
+    model = make_model("gaussian", 2, model="semi_supervised", consistency=True, keep_prob=1.0, shift=1)
+    images = batch[0]
+    _, copies = model.clean_and_noised(images, [1, 2])
+    logits = model.encoder(copies).numpy()[:, 2:].astype(np.float64)
+    read = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = -np.mean(np.sum(model.classify(images) * read, axis=1))
+    model.consistency_optimizer.learning_rate = 1e-2
+    loss = model._consistency_phase(images, [1, 2], [3, 4])["consistency_loss"]
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+    def distance():
+        return np.abs(model.classify(images) - model.probabilities(copies)).mean()
+
+    before = distance()
+    for _ in range(20):
+        model._consistency_phase(images, [1, 2], [3, 4])
+    assert distance() < 0.5 * before
 
 
 def test_real_samples_of_the_semi_supervised_model(make_model):

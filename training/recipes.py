@@ -22,6 +22,7 @@ RECIPES = {
         "g_rate": 10.0,
         "ce_rate": 10.0,
         "cycle_rate": 10.0,
+        "consistency_rate": 10.0,
         "d_noise": 0.0,
         "init_std": 0.01,
     },

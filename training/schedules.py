@@ -35,6 +35,8 @@ def learning_rates(settings, epoch, validation_errors=()):
         rates["ce"] = rate * settings.ce_rate
     if settings.model in LABEL_HEADS and settings.cycle:
         rates["cycle"] = rate * settings.cycle_rate
+    if settings.model in LABEL_HEADS and settings.consistency:
+        rates["consistency"] = rate * settings.consistency_rate
     if settings.model == "dimensionality_reduction":
         rates["heads"] = rate
     return rates

@@ -147,6 +147,13 @@ class Config(ModelSettings):
         above=0,
         only={**WITH_LABEL_HEAD, "cycle": (True,)},
     )
+    consistency_rate: float = setting(
+        1.0,
+        "Learning rate of the consistency, likewise.",
+        "training",
+        above=0,
+        only={**WITH_LABEL_HEAD, "consistency": (True,)},
+    )
 
     PARR: bool = setting(
         False,
