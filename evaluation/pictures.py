@@ -16,14 +16,10 @@ from evaluation.figures import (
     labels_of_clusters,
     predicted_labels,
 )
-from models.nearest import nearest
+from evaluation.sheets import interpolations, neighbours, outliers
 
 MANIFOLD_SIDE = 20
 MAX_STYLES = 20  # labels of a page of styles: more would be a wall
-N_PAIRS, N_STEPS = 10, 9
-N_NEIGHBOURS = 5
-N_OUTLIERS = 20
-MAX_SCORED = 10_000  # test images that outliers are sought among
 N_MEMBERS = 16  # test images of each cluster
 
 
@@ -213,59 +209,6 @@ def moving_pictures(of):
     if of.model.decodes_labels:
         wanted += animations.moving_labels(of.model, of.data)
     animations.draw(folder, wanted, of.data.note, Announced(len(wanted)))
-
-
-def interpolations(of):
-    """Straight lines from the codes of some test images to those of others, and their labels', decoded."""
-    chosen = evenly(np.arange(len(of.codes)), 2 * N_PAIRS)
-    begin, end = chosen[: len(chosen) // 2], chosen[len(chosen) - len(chosen) // 2 :]
-    if len(begin) == 0:
-        return
-    shares = np.linspace(0, 1, N_STEPS)[:, None]
-
-    def lines(points):
-        return ((1 - shares) * points[begin, None] + shares * points[end, None]).reshape(-1, points.shape[1])
-
-    labels = of.data.test_labels
-    rows = labels if of.data.has_attributes else np.eye(of.model.n_classes)[labels]
-    images = of.model.decode(lines(of.codes), lines(rows) if of.model.decodes_labels else None)
-    sheets = [
-        ("from", of.data.test_images[begin], 1),
-        ("decoded in between", images, N_STEPS),
-        ("to", of.data.test_images[end], 1),
-    ]
-    plots.save_sheets(
-        of.plots / "interpolations.png", sheets, f"Between test images ({of.name})", of.data.note
-    )
-
-
-def neighbours(of):
-    """Samples beside the training images that are nearest to them: whether the model only remembers."""
-    images = decode_samples(of.model, of.fixed_codes[: 2 * N_PAIRS], of.data)
-    train = of.data.train_images
-    indices, _ = nearest(images, train, min(N_NEIGHBOURS, len(train)))
-    sheets = []
-    for part, found in zip(np.split(images, 2), np.split(indices, 2), strict=True):
-        sheets += [("sample", part, 1), ("nearest training images", train[found.ravel()], found.shape[1])]
-    plots.save_sheets(of.plots / "neighbours.png", sheets, f"Is it memory? ({of.name})", of.data.note)
-
-
-def outliers(of):
-    """The test images that are reconstructed worst, and those whose codes are least probable."""
-    chosen = evenly(np.arange(len(of.codes)), MAX_SCORED)
-    images, labels = of.data.test_images[chosen], of.data.test_labels[chosen]
-    scores = of.model.score(images, labels)
-    sheets = []
-    for title, score in (
-        ("reconstructed worst", scores.reconstruction_error),
-        ("least probable code", scores.code_surprise),
-    ):
-        worst = np.argsort(-score, kind="stable")[:N_OUTLIERS]
-        again = of.model.reconstruct(images[worst], labels[worst])
-        sheets += [(title, images[worst], 5), ("reconstructions", again, 5)]
-    plots.save_sheets(
-        of.plots / "outliers.png", sheets, f"Test images, the worst first ({of.name})", of.data.note
-    )
 
 
 class Announced:

@@ -103,14 +103,13 @@ def save_beside(path, images, others, titles, note="", row_labels=None, column_l
         width_ratios=[1, n_columns],
         layout="constrained",
     )
-    for axes, sheet in ((left, sheets[0]), (right, sheets[1])):
+    for axes, sheet, title in zip((left, right), sheets, titles, strict=True):
         _show_sheet(axes, sheet)
+        axes.set_title(title)
     if row_labels is not None:
         left.set_yticks((np.arange(len(images)) + 0.5) * images.shape[1], row_labels)
     if column_labels is not None:
         right.set_xticks((np.arange(n_columns) + 0.5) * images.shape[2], column_labels)
-    left.set_title(titles[0])
-    right.set_title(titles[1])
     save_figure(figure, path, note)
 
 

@@ -127,7 +127,7 @@ def test_samples_of_the_dimensionality_reduction_lie_around_heads(make_model):
     np.testing.assert_array_equal(model.generate(5, label=3, seed=1), model.decode(codes))
     clusters = make_model("gaussian", 3, model=REDUCTION, n_clusters=20)
     assert clusters.generate(2, label=19).shape == (2, 8, 8, 1)
-    assert not clusters.labels_have_places
+    assert clusters.finds_clusters
 
 
 def test_a_semi_supervised_model_shows_its_heads(make_model):

@@ -77,6 +77,14 @@ def names(directory):
     return [checkpoint.name for checkpoint in saved_checkpoints(directory / "checkpoints")]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def a_checkpoint_per_epoch():
+    """65 steps are enough for one."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("training.run.LEAST_STEPS", 50)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def interruptible():
     """Tests in the background of a shell ignore Ctrl-C, and so would the programs that they start."""

@@ -20,6 +20,7 @@ from models.model_file import data_differences
 from training.checkpoints import Checkpoint, choose_checkpoint, saved_checkpoints
 from training.history import read_history
 from training.memory import refuse_what_cannot_fit
+from training.refusals import refuse_attributes, refuse_image_shape
 from training.saved_config import read_saved_config
 from training.settings import CHANGEABLE, Config
 from utils import processor
@@ -108,18 +109,18 @@ def prepare_run(config):
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
     if config.data in ATTRIBUTE_DATASETS:
-        config.refuse_attributes()  # before minutes of decoding
+        refuse_attributes(config)  # before minutes of decoding
     if config.data in RESIZED:
-        config.check_image_shape((config.image_size, config.image_size))  # likewise
+        refuse_image_shape(config, (config.image_size, config.image_size))  # likewise
     data = load_data(config.data, config.data_dir, config.image_size)
     if data.has_attributes:
-        config.refuse_attributes()
+        refuse_attributes(config)
     if data.name == "npz" and data.n_classes == 1 and config.model != "unsupervised":
         raise UserError(
             f"--model {config.model} needs labels of two classes or more: add y_train to {data.source}, or "
             "choose --model unsupervised."
         )
-    config.check_image_shape(data.image_shape)
+    refuse_image_shape(config, data.image_shape)
     refuse_what_cannot_fit(config, data.image_shape, data.n_classes)
     if config.resume:
         data = _same_data(Path(config.run_dir), data)

@@ -235,37 +235,6 @@ class Config(ModelSettings):
         if self.PARR and self.model not in LABELLED_DECODERS:
             raise UserError(f"--PARR needs a decoder that sees the label; {self.model} has none.")
 
-    def refuse_attributes(self):
-        """Refuses what needs one class per image.
-
-        Raises:
-            UserError: in one line.
-        """
-        if self.likelihood and self.model == "conditional":
-            raise UserError(f"--likelihood needs samples of every class; {self.data} has attributes instead.")
-        if self.PARR or (self.PMLR and self.model == "conditional"):
-            raise UserError(
-                f"--{'PARR' if self.PARR else 'PMLR'} draws every class; {self.data} has attributes instead."
-            )
-        if self.model not in ("conditional", "unsupervised"):
-            raise UserError(
-                f"--model {self.model} needs one class per image, which {self.data} does not have: "
-                f"choose --model conditional or unsupervised."
-            )
-
-    def check_image_shape(self, shape):
-        """Refuses images (H, W, C) whose sides the convolutions cannot halve often enough.
-
-        Raises:
-            UserError: in one line.
-        """
-        parts = 2 ** (len(self.widths) - 1)
-        if self.network == "conv" and any(side % parts for side in shape[:2]):
-            raise UserError(
-                f"--network conv with --conv_widths {self.conv_widths} needs images whose sides are "
-                f"multiples of {parts}; these have {shape[0]} x {shape[1]} pixels."
-            )
-
     @property
     def finds_clusters(self):
         """Whether the model's labels are clusters."""
