@@ -5,6 +5,7 @@ from pathlib import Path
 
 from main import read_config
 from training.settings import CHANGEABLE, Config
+from utils.settings import meaningless
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Flags that decide no figure, or that have a place of their own in a result.
@@ -100,8 +101,10 @@ class Experiment:
 
 def settings_of(config):
     """The flags that decide the figures and differ from `main.py`'s defaults, by name."""
-    return {
+    values = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(Config)
         if field.name not in NO_SETTINGS and getattr(config, field.name) != field.default
     }
+    # A recipe also sets the rates of phases that are off.
+    return {name: value for name, value in values.items() if not meaningless(config, name)}
