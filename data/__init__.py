@@ -15,6 +15,7 @@ DATASETS = {
     "mnist": "data.loading:load_mnist",
     "fashion_mnist": "data.loading:load_fashion_mnist",
     "cifar10": "data.loading:load_cifar10",
+    "svhn": "data.svhn:load_svhn",
     "digits": "data.loading:load_digits",
     "celeb_a": "data.celeba:load_celeb_a",
     "folder": "data.image_folder:load_folder",

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import scipy.io
 import tensorflow_datasets as tfds
 from conftest import ROOT, needs_mnist
 
@@ -500,6 +501,64 @@ def test_cifar_batches_that_are_too_large_together(tmp_path, monkeypatch):
     monkeypatch.setattr("data.readers.MAX_BYTES", 20 * CIFAR_RECORD)
     write_cifar(tmp_path)
     assert "data_batch_2.bin" in refusal(tmp_path, "cifar10")
+
+
+def write_svhn(folder, **changes):
+    """Files in SVHN's layout: red is the row, blue the image; a 0 has the label 10, as there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", 24), ("test", 5)):
+        images = np.zeros((32, 32, 3, count), np.uint8)
+        images[:, :, 0] = np.arange(32)[:, None, None]
+        images[:, :, 2] = np.arange(count)
+        labels = (np.arange(count)[:, None] % 10 + 1).astype(np.uint8)
+        arrays = {"X": images, "y": labels, **(changes if split == "train" else {})}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        # That of SVHN is compressed.
+        scipy.io.savemat(folder / f"{split}_32x32.mat", arrays, do_compression=split == "train")
+
+
+@pytest.mark.parametrize("place", [".", "svhn"])
+def test_svhn(tmp_path, place):
+    write_svhn(tmp_path / place)
+    data = load_data("svhn", str(tmp_path))
+    assert (data.name, data.image_shape, data.n_classes) == ("svhn", (32, 32, 3), 10)
+    assert [len(data.train_images), len(data.validation_images)] == [22, 2]
+    np.testing.assert_array_equal(data.test_labels, [1, 2, 3, 4, 5])
+    for index, image in enumerate(data.test_images):
+        np.testing.assert_array_equal(image[..., 0], np.indices((32, 32))[0])
+        assert np.all(image[..., 2] == index)
+    np.testing.assert_array_equal((data.train_images[:, 0, 0, 2] + 1) % 10, data.train_labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"X": np.zeros((32, 32, 24), np.uint8)}, "X should be uint8 (32, 32, 3, N)"),
+        ({"X": np.zeros((32, 32, 3, 24))}, "float64"),
+        ({"y": np.zeros((24, 1), np.uint8)}, "labels from 0 to 0"),
+        ({"y": np.full((24, 1), 11, np.uint8)}, "not 1 to 10"),
+        ({"y": np.ones((23, 1), np.uint8)}, "y should be integers (24, 1)"),
+        ({"y": None}, "with X and y"),
+        ({"y": np.array([{"a": 1}], object)}, "y should be integers"),
+    ],
+)
+def test_bad_files_of_svhn_are_refused(tmp_path, changes, message):
+    write_svhn(tmp_path, **changes)
+    assert message in refusal(tmp_path, "svhn")
+
+
+def test_files_of_svhn_that_are_damaged_or_unpack_to_too_much(tmp_path, monkeypatch):
+    write_svhn(tmp_path)
+    path = tmp_path / "train_32x32.mat"
+    whole = path.read_bytes()
+    for content in (b"", whole[:200], whole[:-50], bytes(500)):
+        path.write_bytes(content)
+        assert path.name in refusal(tmp_path, "svhn")
+    path.write_bytes(whole)
+    monkeypatch.setattr("data.svhn.MAX_BYTES", 24 * 3000)
+    assert "unpacks to more than" in refusal(tmp_path, "svhn")
+    (tmp_path / "test_32x32.mat").unlink()
+    assert "test_32x32.mat missing" in refusal(tmp_path, "svhn")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

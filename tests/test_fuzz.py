@@ -28,7 +28,7 @@ import tensorflow as tf
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_data import arrays, write_cifar, write_idx, write_npz
+from test_data import arrays, write_cifar, write_idx, write_npz, write_svhn
 from test_image_folders import ATTRIBUTE_LIST, ATTRIBUTE_NAMES, IMAGES, PARTITION_LIST, write_pictures
 
 import main
@@ -405,6 +405,7 @@ READERS = {
     "gzipped idx": Reader(write_gzipped_idx, reads("mnist"), [*ANYWHERE, in_file(in_gzip)]),
     "npz": Reader(write_mnist_npz, reads("mnist"), [*ARCHIVE, damage_places]),
     "cifar": Reader(write_cifar, reads("cifar10"), ANYWHERE),
+    "svhn": Reader(write_svhn, reads("svhn"), ANYWHERE),
     "tfds": Reader(write_tfds, reads("mnist"), [*ANYWHERE, in_file(damage_json, "*.json"), in_record]),
     "own npz": Reader(write_own_npz, reads("npz", file="own.npz"), [*ARCHIVE, damage_places]),
     "own tfds": Reader(
