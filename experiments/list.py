@@ -247,7 +247,7 @@ EXPERIMENTS = (
             (
                 "20_clusters",
                 "20 clusters",
-                ("n_clusters=20", "shift=0", "init_std=0.0", "g_rate=2.0"),
+                ("n_clusters=20", "consistency=false", "shift=0", "init_std=0.0", "g_rate=2.0"),
                 "13.95 %",
                 "-",
             ),

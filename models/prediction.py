@@ -87,18 +87,25 @@ class Prediction:
 
     def _in_batches(self, name, inputs, *others) -> np.ndarray:
         """The outputs of the network or method of this name for inputs of any number, joined."""
-        function = getattr(self, name)
-        # Past Keras, which tracks what its models are given.
-        graphs = vars(self).setdefault("_graphs", {})
-        if name not in graphs:
-            graphs[name] = tf.function(_of_images(function), autograph=False)
-        batches = []
+        outputs = []
         for start in range(0, max(len(inputs), 1), INFERENCE_BATCH):
-            batch = [array[start : start + INFERENCE_BATCH] for array in (inputs, *others)]
+            batch = [np.asarray(array[start : start + INFERENCE_BATCH]) for array in (inputs, *others)]
             # For less than a whole batch, tracing would take longer than it saves.
             whole = len(batch[0]) == INFERENCE_BATCH
-            batches.append((graphs[name] if whole else _of_images(function))(*batch).numpy())
-        return np.concatenate(batches)
+            run = self._graph(name, batch) if whole else _of_images(getattr(self, name))
+            outputs.append(run(*map(tf.convert_to_tensor, batch)).numpy())
+        return np.concatenate(outputs)
+
+    def _graph(self, name, batch):
+        """The network or method of this name as a graph for arrays of these shapes and types, traced once."""
+        specs = tuple(tf.TensorSpec(array.shape, array.dtype) for array in batch)
+        # Past Keras, which tracks what its models are given.
+        graphs = vars(self).setdefault("_graphs", {})
+        if (name, specs) not in graphs:
+            function = tf.function(_of_images(getattr(self, name)), autograph=False)
+            # Called by itself, it would warn of "frequent retracing" once there are five, of whatever model.
+            graphs[name, specs] = function.get_concrete_function(*specs)
+        return graphs[name, specs]
 
     def score(self, images, labels=None) -> Scores:
         """How strange each image is, for the detection of anomalies: `Scores` of two float32 (N,).

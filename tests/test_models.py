@@ -810,6 +810,18 @@ def test_large_inputs_are_processed_in_batches(make_model, monkeypatch, batch):
     whole = model.encode(batch[0])
     monkeypatch.setattr("models.prediction.INFERENCE_BATCH", 7)
     np.testing.assert_allclose(model.encode(batch[0]), whole, rtol=1e-4, atol=1e-6)
+    model.encode(batch[0])
+    model.encode(batch[0].astype(np.float32) / 255)
+    assert len(model._graphs) == 2  # for bytes and for floats, traced once each
+
+
+def test_many_models_say_nothing_of_retracing(make_model, monkeypatch, batch, caplog):
+    monkeypatch.setattr("models.prediction.INFERENCE_BATCH", 7)
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    caplog.set_level("WARNING", logger="tensorflow")
+    for seed in range(6):
+        make_model(seed=seed).reconstruct(batch[0][:7])
+    assert "retracing" not in caplog.text
 
 
 def test_generate_draws_anew_reproducibly_and_by_label(make_model):
