@@ -23,8 +23,8 @@ A cell is the mean over the seeds ± their standard deviation (n - 1). A seed dr
 the images, all noise, and which images are labelled. The test split was read once, at the end; all figures
 but the validation error are of the whole of it.
 
-The joint discriminator and the cycle were chosen by figures of the validation split (5,000 labelled images,
-which is more than the 100 or 1,000 labels of a run). The length of `short` and of
+The joint discriminator, the cycle and the consistency were chosen by figures of the validation split (5,000
+labelled images, which is more than the 100 or 1,000 labels of a run). The length of `short` and of
 `configs/best_semi_supervised.flags`, `--g_rate` of the conditional and unconditional models and the best
 settings of the swiss roll stem from earlier comparisons that had the test figures in view.
 
