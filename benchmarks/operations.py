@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 
 from models import LABEL_HEADS, LABELLED_DECODERS
+from training.schedules import updates
 
 # Adam reads the weight, both moments and the gradient, and writes the weight and both moments; SGD has
 # one momentum instead of the moments.
@@ -177,10 +178,6 @@ def step_flops(config, image_shape, n_classes):
 def optimizer_bytes(config, image_shape, n_classes):
     """Bytes that the optimizers of all phases read and write in one step."""
     encoder, decoder, discriminators = networks(config, image_shape, n_classes)
-    # AE, G, the cross entropy or the cycle of clusters, and the consistency update the encoder, AE and the
-    # cycle the decoder.
-    phases = config.learning_rates(0)
-    reads = ("ce" in phases or ("cycle" in phases and config.finds_clusters)) + ("consistency" in phases)
-    encoders, decoders = 2 + reads, 1 + ("cycle" in phases)
+    encoders, decoders = updates(config)
     layers = [*encoders * encoder, *decoders * decoder, *itertools.chain.from_iterable(discriminators)]
     return OPTIMIZER_BYTES[config.optimizer] * sum(layer.weights for layer in layers)

@@ -56,8 +56,15 @@ class Sitting:
     @functools.cached_property
     def cluster_labels(self):
         """See `labels_of_clusters`."""
+        if not self.model.finds_clusters:
+            return None
         validation = self.model.classify(self.data.validation_images)
         return labels_of_clusters(self.model, validation, self.data.validation_labels)
+
+    @functools.cached_property
+    def probabilities(self):
+        """Of the labels or clusters of the test images, float (N, K), of models that classify."""
+        return self.model.classify(self.data.test_images)
 
     @property
     def name(self):
@@ -126,7 +133,7 @@ def scatter_matrices(of):
 def confusion(of):
     """Which labels a model that classifies confuses."""
     if hasattr(of.model, "classify"):
-        predictions = predicted_labels(of.model.classify(of.data.test_images), of.cluster_labels)
+        predictions = predicted_labels(of.probabilities, of.cluster_labels)
         plots.save_confusion(of.plots / "confusion.png", of.data.test_labels, predictions, of.data.note)
 
 
@@ -183,7 +190,7 @@ def clusters(of):
     if not of.model.finds_clusters:
         return
     images, heads = of.data.test_images, of.model.decode_heads()
-    chosen = of.model.classify(images).argmax(axis=1)
+    chosen = of.probabilities.argmax(axis=1)
     members = np.zeros((len(heads), N_MEMBERS, *images.shape[1:]), np.uint8)
     for cluster, row in enumerate(members):
         own = evenly(images[chosen == cluster], N_MEMBERS)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from training.own_parts import own_parts
 from training.run import locked
-from training.saved_config import MAX_CONFIG_BYTES, read_saved_config
+from training.saved_config import read_saved_config, saved_figures
 from utils.errors import UserError, first_line
 from utils.files import atomic_folder, write_text
-from utils.untrusted import read_limited
 
 PACKAGES = {"saved_model": (), "onnx": ("tf2onnx", "onnx", "onnxruntime")}
 LICENCE = """The program that trained this model is under the MIT licence. What the licence of the data
@@ -66,16 +65,7 @@ def prepare_export(config):
         raise UserError(
             f"--export {config.export} needs {', '.join(missing)}: pip install -r requirements-export.txt."
         )
-    return saved, data, _figures(directory / "metrics.json")
-
-
-def _figures(path):
-    """The numbers in a metrics.json, by name; {} where there is none."""
-    try:
-        metrics = json.loads(read_limited(path, MAX_CONFIG_BYTES))
-        return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    return saved, data, saved_figures(directory)
 
 
 def export_run(config, saved, data, figures):

@@ -1,6 +1,5 @@
 """Trains a model on a prepared run, and has it measured and drawn."""
 
-import json
 import math
 import re
 import sys
@@ -22,12 +21,11 @@ from training.divergence import CollapseWarning, StopOnNaN
 from training.interruptions import Checkpoints, caught_signals, stopped
 from training.label_reader import label_reader
 from training.progress import EpochLines
-from training.saved_config import MAX_CONFIG_BYTES
+from training.saved_config import saved_figures
 from training.tensorboard import TensorBoard
 from utils import registry
 from utils.errors import UserError, first_line
 from utils.files import write_json
-from utils.untrusted import read_limited
 
 
 def train_and_evaluate(run):
@@ -126,7 +124,8 @@ def _train_and_evaluate(run):
         "wall_seconds": time.perf_counter() - start,
     }
     if begin.epoch == config.n_epoch:  # nothing was trained
-        speed = _earlier_speed(run.directory / "metrics.json", speed)
+        figures = saved_figures(run.directory)
+        speed = {name: figures[name] for name in speed} if speed.keys() <= figures.keys() else {}
 
     end = Checkpoint(config.n_epoch)
     save_model(model, run.directory / "model.keras", noted(end, run.describe()))
@@ -147,15 +146,6 @@ def _train_and_evaluate(run):
         tensorboard.add_picture(picture.stem, picture, config.n_epoch)
     tensorboard.writer.close()
     print("\n".join([*report.summary(metrics), *report.where_to_look(run.directory)]), flush=True)
-
-
-def _earlier_speed(path, names):
-    """The figures of these names in a metrics.json; {} where it lacks one or is none."""
-    try:
-        metrics = json.loads(read_limited(path, MAX_CONFIG_BYTES))
-        return {name: float(metrics[name]) for name in names}
-    except (OSError, ValueError, TypeError, LookupError):
-        return {}
 
 
 def _resumption(begin, n_epochs):

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from models import LABEL_HEADS, LABELLED_DECODERS
+from training.schedules import updates
 from utils.errors import UserError
 
 BYTES = 4  # of a float32
@@ -47,11 +48,8 @@ def training_bytes(config, image_shape, n_classes):
     d_hidden = config.d_hidden or config.n_hidden
     two = config.model in LABEL_HEADS and not config.joint_discriminator
     discriminators = (2 if two else 1) * d_hidden * (d_hidden + config.n_z + 1)
-    # Each phase's optimizer has states of its own: the encoder's are those of AE, of G, of the labels, or
-    # of the cycle where there are clusters, and of the consistency.
-    phases = config.learning_rates(0)
-    reads = ("ce" in phases or ("cycle" in phases and config.finds_clusters)) + ("consistency" in phases)
-    states = (2 + reads) * encoder + (1 + ("cycle" in phases)) * decoder + discriminators
+    of_encoder, of_decoder = updates(config)
+    states = of_encoder * encoder + of_decoder * decoder + discriminators
     weights, gradients = encoder + decoder + discriminators, max(encoder + decoder, discriminators)
     return BYTES * (weights + gradients + STATES[config.optimizer] * states)
 

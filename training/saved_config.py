@@ -33,6 +33,15 @@ def read_saved_config(run_dir):
     return config, saved["data"]
 
 
+def saved_figures(run_dir):
+    """The numbers in a run's metrics.json, by name; {} where there is none, or it is none."""
+    try:
+        metrics = json.loads(read_limited(run_dir / "metrics.json", MAX_CONFIG_BYTES))
+        return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
 def config_of(flags, path):
     """The Config of saved flags; those that are younger than the file have what was done before them.
 

@@ -42,6 +42,17 @@ def learning_rates(settings, epoch, validation_errors=()):
     return rates
 
 
+def updates(settings):
+    """How many phases, each with an optimizer of its own, train the encoder, and how many the decoder.
+
+    AE and G, the cross entropy or the cycle of clusters, and the consistency train the encoder; AE and the
+    cycle the decoder.
+    """
+    phases = learning_rates(settings, 0)
+    reads = "ce" in phases or ("cycle" in phases and settings.finds_clusters)
+    return 2 + reads + ("consistency" in phases), 1 + ("cycle" in phases)
+
+
 def count_plateaus(errors, patience):
     """How often `patience` epochs in a row brought no error below 0.999 of the smallest one before them."""
     best, waited, plateaus = float("inf"), 0, 0
