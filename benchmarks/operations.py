@@ -171,7 +171,9 @@ def step_flops(config, image_shape, n_classes):
             + (weight_gradients(classifier, batch) if config.finds_clusters else 0)
         )
     if config.model in LABEL_HEADS and config.consistency:
-        flops["consistency"] = 2 * forward(classifier, batch) + gradients(classifier, batch)
+        copies = 2 * batch if config.finds_clusters else batch
+        read = 2 * batch  # two copies, or the image and its copy
+        flops["consistency"] = forward(classifier, read) + gradients(classifier, copies)
     return flops
 
 

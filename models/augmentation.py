@@ -27,6 +27,32 @@ def shifted(images, limit, seed):
     return tf.gather(rows, left[:, None] + tf.range(width), axis=2, batch_dims=1)
 
 
+def distorted(images, limit, seed):
+    """Turns, scales, shears and moves each image by an affine map of its own; zeros come in.
+
+    Args:
+        images: float32 (B, H, W, C).
+        limit: how far each entry of the map's matrix is from the identity's, at most. The image's middle
+            moves by as much of a quarter of its sides.
+        seed: integer tensor (2,) that the maps depend on.
+    """
+    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    xx, xy, x, yx, yy, y = limit * tf.random.stateless_uniform([6, count], seed, -1.0, 1.0)
+    # Pixel (x, y) shows the image's pixel (a x + b y + c, d x + e y + f); its middle stays, but for the move.
+    a, b, d, e = 1 + xx, xy, yx, 1 + yy
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    c = middle_x - a * middle_x - b * middle_y + x * width / 4
+    f = middle_y - d * middle_x - e * middle_y + y * height / 4
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack([a, b, c, d, e, f, tf.zeros_like(a), tf.zeros_like(a)], axis=1),
+        output_shape=[height, width],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )
+
+
 def clean_and_noised(images, seed, shift, noise_std, input_dropout=0.0):
     """Training images, moved about, as a target, and the same with noise, which is not clipped (seed, paper).
 

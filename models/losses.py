@@ -5,6 +5,8 @@ codes taken for prior samples. With an undecided D, the logits are 0, D's loss i
 G's is ln 2 = 0.693.
 """
 
+import math
+
 import tensorflow as tf
 
 
@@ -33,6 +35,20 @@ def label_loss(labels, logits):
     """Mean cross entropy of integer labels (B,) and logits (B, K): the semi-supervised phase."""
     labels = tf.cast(labels, tf.int32)
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+
+
+def lost_information(logits, others):
+    """What the clusters of one copy of images do not tell of those of another: nats, from 0 to 2 ln K.
+
+    It is ln K less the mutual information of the two, of logits (B, K) each (arXiv 1807.06653): 0 if every
+    image's copies fall surely into the same of K clusters that are chosen alike often.
+    """
+    first, second = tf.nn.softmax(logits), tf.nn.softmax(others)
+    together = tf.matmul(first, second, transpose_a=True) / tf.cast(tf.shape(first)[0], tf.float32)
+    together = tf.maximum((together + tf.transpose(together)) / 2, 1e-9)  # the logarithm of 0 has no gradient
+    alone = tf.reduce_sum(together, axis=0)
+    ratio = tf.math.log(together) - tf.math.log(alone[:, None]) - tf.math.log(alone)
+    return math.log(logits.shape[1]) - tf.reduce_sum(together * ratio)
 
 
 def _cross_entropy(logits, target):

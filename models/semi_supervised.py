@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.adversarial_autoencoder import AdversarialAutoencoder
-from models.augmentation import noised, to_unit_interval
-from models.losses import label_loss
+from models.augmentation import distorted, noised, to_unit_interval
+from models.losses import label_loss, lost_information
 from models.prediction import checked_images
 
 
@@ -134,15 +134,29 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def _consistency_phase(self, images, noise_seed, dropout_seed):
         """The encoder learns to read in a copy of an image what it reads in the image (arXiv 1606.04586).
 
-        The copy is moved about, where there is a shift, and noised.
+        Clusters have no meaning to hold on to, so there it learns that those of two copies tell as much of
+        each other as they can.
         """
-        target = self.probabilities(to_unit_interval(images))
-        _, inputs = self.clean_and_noised(images, noise_seed)
+        if not self.finds_clusters:
+            target = self.probabilities(to_unit_interval(images))
         with tf.GradientTape() as tape:
-            _, logits = self.split(self.encoder(inputs, seed=dropout_seed))
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
+            _, logits = self.split(self.encoder(self.copies(images, noise_seed), seed=dropout_seed))
+            if self.finds_clusters:
+                others = self.copies(images, tf.random.fold_in(noise_seed, 4))
+                _, others = self.split(self.encoder(others, seed=tf.random.fold_in(dropout_seed, 4)))
+                loss = lost_information(logits, others)
+            else:
+                loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
         self.update("consistency", tape, loss)
         return {"consistency_loss": loss}
+
+    def copies(self, images, seed):
+        """Images (B, H, W, C) as float32, distorted, moved about where there is a shift, and noised."""
+        images = to_unit_interval(images)
+        if self.settings.distortion:
+            images = distorted(images, self.settings.distortion, tf.random.fold_in(seed, 3))
+        _, noised = self.clean_and_noised(images, seed)
+        return noised
 
     # Use after training.
 

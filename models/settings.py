@@ -105,10 +105,18 @@ class ModelSettings:
     )
     consistency: bool = setting(
         False,
-        "Train the encoder to read the same label in an image that is moved about and noised.",
+        "Train the encoder to read the same label, or cluster, in copies of an image that are moved about.",
         "model",
         only=WITH_LABEL_HEAD,
         before=False,
+    )
+    distortion: float = setting(
+        0.0,
+        "How far the consistency's copies are turned, scaled and sheared; 0.3 is up to 17 degrees, or 30 %.",
+        "training",
+        at_least=0,
+        at_most=1,
+        only={**WITH_LABEL_HEAD, "consistency": (True,)},
     )
     keep_prob: float = setting(
         0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1

@@ -356,6 +356,7 @@ IDLE = {
     "--ce_rate 2": "--model supervised",
     "--model semi_supervised --cycle false --cycle_rate 2": "--cycle False",
     "--model semi_supervised --consistency_rate 2": "--consistency False",
+    "--model clustering --distortion 0.2": "--consistency False",
     "--model conditional --nojoint_discriminator": "--model conditional",
     "--image_size 64 --data digits": "--data digits",
     "--conv_widths 8,8": "--network dense",

@@ -1,4 +1,5 @@
 import numpy as np
+from sklearn.metrics import mutual_info_score
 
 from models import losses
 
@@ -30,6 +31,19 @@ def test_label_loss_is_the_cross_entropy_of_the_softmax():
     p /= p.sum(axis=1, keepdims=True)
     expected = -np.log(p[np.arange(6), labels]).mean()
     np.testing.assert_allclose(losses.label_loss(labels, logits), expected, rtol=1e-5)
+
+
+def test_lost_information_is_that_of_scikit_learn():
+    """With sure clusters, the mutual information is that of two labellings."""
+    first, second = RNG.integers(0, 4, (2, 200))
+    second = np.where(RNG.random(200) < 0.7, first, second)
+    # The loss takes both orders of the pair for alike.
+    information = mutual_info_score(np.r_[first, second], np.r_[second, first])
+    sure = 50 * np.eye(4, dtype=np.float32)
+    found = losses.lost_information(sure[first], sure[second])
+    np.testing.assert_allclose(found, np.log(4) - information, rtol=1e-4)
+    np.testing.assert_allclose(losses.lost_information(sure, sure), 0, atol=1e-5)
+    np.testing.assert_allclose(losses.lost_information(0 * sure, sure), np.log(4), rtol=1e-5)
 
 
 def test_discriminator_loss_is_the_sum_of_two_means():

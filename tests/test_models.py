@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 from scipy import stats
+from scipy.ndimage import affine_transform
 
 from data.pipeline import evaluation_batches, training_batches
 from main import read_config
 from models import LABELLED_DECODERS, MODELS, load_model
-from models.augmentation import shifted
+from models.augmentation import distorted, shifted
 from models.layers import Dense, dropout
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
 from models.networks import ConvDecoder, ConvEncoder, DenseNetwork
@@ -252,6 +253,7 @@ def test_label_of_a_label_free_prior_has_the_marginal_of_the_data(make_model):
         *((name, {}, FURTHER_PHASES.get(name, set())) for name in MODELS),
         ("semi_supervised", INDEPENDENT, {"ce", "cycle"}),
         ("semi_supervised", {"consistency": True}, {"ce", "consistency"}),
+        ("clustering", {"n_clusters": 4, "consistency": True, "distortion": 0.2}, {"consistency"}),
         ("clustering", INDEPENDENT, {"cycle"}),
         ("dimensionality_reduction", INDEPENDENT, {"ce", "cycle", "heads"}),
     ],
@@ -364,6 +366,23 @@ def test_consistency_brings_a_copy_to_what_is_read_in_the_image(make_model, batc
     for _ in range(20):
         model._consistency_phase(images, [1, 2], [3, 4])
     assert distance() < 0.5 * before
+
+
+def test_clusters_of_two_copies_tell_of_each_other(make_model):
+    options = {"consistency": True, "keep_prob": 1.0, "distortion": 0.2, "noise_std": 0.05}
+    model = make_model("gaussian", 2, model="clustering", n_clusters=4, **options)
+    quadrants = np.kron(np.eye(4).reshape(4, 2, 2), np.ones((4, 4)))[..., None].astype(np.float32)
+    images = np.repeat(quadrants, 10, axis=0)
+    model.consistency_optimizer.learning_rate = 1e-2
+    lost = [
+        float(model._consistency_phase(images, [1, step], [3, step])["consistency_loss"])
+        for step in range(50)
+    ]
+    assert lost[0] == pytest.approx(np.log(4), abs=0.01)  # nothing is known
+    assert lost[-1] < lost[0] / 2
+    first, second = (model.probabilities(model.copies(images, [seed, 1])).numpy() for seed in (5, 6))
+    assert np.mean(first.argmax(axis=1) == second.argmax(axis=1)) > 0.95
+    assert len(set(first.argmax(axis=1))) >= 3
 
 
 def test_real_samples_of_the_semi_supervised_model(make_model):
@@ -504,6 +523,20 @@ def test_images_are_shifted_whole_and_evenly():
     ones = shifted(np.ones((50, 4, 4, 1), np.float32), 3, [1, 2]).numpy()
     assert set(np.unique(ones)) == {0, 1}
     assert {int(image.sum()) for image in ones} <= {i * j for i in range(1, 5) for j in range(1, 5)}
+
+
+def test_images_are_distorted_as_scipy_does():
+    images = np.random.default_rng(0).random((300, 12, 8, 2)).astype(np.float32)
+    moved = distorted(images, 0.3, [1, 2]).numpy()
+    xx, xy, x, yx, yy, y = 0.3 * tf.random.stateless_uniform([6, 300], [1, 2], -1.0, 1.0).numpy()
+    for i in (0, 7):
+        matrix, middle = np.array([[1 + yy[i], yx[i]], [xy[i], 1 + xx[i]]]), np.array([5.5, 3.5])
+        offset = middle - matrix @ middle + [y[i] * 12 / 4, x[i] * 8 / 4]
+        for channel in range(2):
+            of = images[i, ..., channel]
+            expected = affine_transform(of, matrix, offset, order=1, mode="grid-constant")
+            np.testing.assert_allclose(moved[i, ..., channel], expected, atol=1e-4)
+    np.testing.assert_allclose(distorted(images, 1e-9, [1, 2]), images, atol=1e-5)
 
 
 def test_the_target_is_the_shifted_image_without_noise(make_model):
