@@ -37,7 +37,8 @@ def distorted(images, limit, seed):
         seed: integer tensor (2,) that the maps depend on.
     """
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    xx, xy, x, yx, yy, y = limit * tf.random.stateless_uniform([6, count], seed, -1.0, 1.0)
+    draws = tf.random.stateless_uniform([6, count], seed, -limit, limit)
+    xx, xy, x, yx, yy, y = tf.unstack(draws)
     # Pixel (x, y) shows the image's pixel (a x + b y + c, d x + e y + f); its middle stays, but for the move.
     a, b, d, e = 1 + xx, xy, yx, 1 + yy
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2

@@ -289,19 +289,34 @@ def test_the_error_of_clusters_is_the_papers():
 @pytest.mark.parametrize(
     ("name", "words", "pictures"),
     [
-        ("clustering", ["--n_z", "3", "--n_clusters", "12"], ["clusters.png", "confusion.png"]),
-        ("clustering", ["--n_z", "2", "--cycle", "--joint_discriminator", "--batch_norm"], ["clusters.png"]),
         (
+            "clustering",
+            ["--n_z", "3", "--n_clusters", "12", "--consistency", "--distortion", "0.2"],
+            ["clusters.png", "confusion.png"],
+        ),
+        pytest.param(
+            "clustering",
+            ["--n_z", "2", "--cycle", "--joint_discriminator", "--batch_norm"],
+            ["clusters.png"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             REDUCTION,
             ["--n_z", "2", "--n_clusters", "12", "--PMLR"],
             ["clusters.png", "codes.png", "manifold.png"],
+            marks=pytest.mark.slow,
         ),
         (
             REDUCTION,
             ["--n_z", "2", "--num_samples", "200", "--PMLR", "--cycle", "--animate"],
             ["codes.png", "prior.png", "confusion.png", "manifold_components.png"],
         ),
-        (REDUCTION, ["--n_z", "10", "--num_samples", "200"], ["scatter_classes.png", "confusion.png"]),
+        pytest.param(
+            REDUCTION,
+            ["--n_z", "10", "--num_samples", "200"],
+            ["scatter_classes.png", "confusion.png"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_run_leaves_everything(tmp_path, name, words, pictures):
@@ -329,6 +344,7 @@ def test_a_run_leaves_everything(tmp_path, name, words, pictures):
     assert ("labelled_images" in metrics) == (not model.finds_clusters)
 
 
+@pytest.mark.slow
 def test_a_run_of_heads_goes_on(tmp_path):
     words = ["--model", REDUCTION, "--n_z", "2", "--n_clusters", "12"]
     run(tmp_path / "whole", *words, "--n_epoch", "4")
