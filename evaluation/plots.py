@@ -15,8 +15,9 @@ TITLE_INCHES, NOTE_INCHES, TICK_INCHES = 0.09, 0.065, 0.08  # per character
 
 
 def _room(texts):
-    """Inches that texts beside an axis need beyond the two digits of a number."""
-    return TICK_INCHES * max((len(text) - 2 for text in texts or []), default=0)
+    """Inches that names beside an axis need; none for numbers, for which there is room."""
+    longest = max(map(len, texts or []), default=0)
+    return 0.3 + TICK_INCHES * longest if longest > 3 else 0
 
 
 def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
