@@ -29,7 +29,8 @@ h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margi
 .note { color: #bd1f01; font-weight: bold; } .small { color: #666; font-size: .85rem; }
 .pictures { display: grid; gap: 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
-.row { grid-column: 1 / -1; } figure { margin: 0; } img { max-width: 100%; height: auto; border: 1px solid #ddd; }
+.row { grid-column: 1 / -1; } figure { margin: 0; }
+img { max-width: 100%; height: auto; border: 1px solid #ddd; }
 figcaption { font-size: .9rem; }
 pre { background: #f4f4f4; padding: .6rem; margin: .3rem 0 1rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }

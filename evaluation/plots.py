@@ -105,6 +105,7 @@ def save_beside(path, images, others, titles, note="", row_labels=None, column_l
     )
     for axes, sheet, title in zip((left, right), sheets, titles, strict=True):
         _show_sheet(axes, sheet)
+        axes.set_anchor("N")  # the room is below, for names
         axes.set_title(title)
     if row_labels is not None:
         left.set_yticks((np.arange(len(images)) + 0.5) * images.shape[1], row_labels)

@@ -35,7 +35,7 @@ def commands(run):
         ("Train for longer", f"{run.resume_command} --n_epoch {2 * config.n_epoch}"),
         ("Use the model in Python", load),
         ("Use it without this program", _line("python", "main.py", "--export", "saved_model", *of)),
-        ("Compare it with other runs", f'make compare RUNS="{directory} ..."'),
+        ("Compare it with another run", _line("python", "-m", "evaluation.compare", directory, "runs/OTHER")),
         ("See it in TensorBoard", _line("tensorboard", "--logdir", directory)),
     ]
 
