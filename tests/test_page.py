@@ -34,7 +34,7 @@ def run(tmp_path_factory):
     words = (
         "--n_hidden 16 --batch_size 40 --model dimensionality_reduction --num_samples 50 --n_z 2 --n_epoch 2"
     )
-    words = ["--data", "npz", "--data_dir", str(folder / "named.npz"), *words.split()]
+    words = ["--data", "npz", "--data_dir", str(folder / "named.npz"), "--n_epoch", "2", *words.split()]
     assert main.main(["main.py", *words, "--run_dir", str(directory)]) == 0
     assert main.main(["main.py", "--resume", "--n_epoch", "3", "--run_dir", str(directory)]) == 0
     return directory
