@@ -80,7 +80,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
 
     monkeypatch.delenv("AAE_DATA_DIR", raising=False)
     notebook = nbformat.read(EXAMPLES / "tour.ipynb", 4)
-    nbclient.NotebookClient(notebook, 600, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     text = "".join(output.get("text", "") for output in outputs)
     (placed,) = re.findall(r"([\d.]+)% of the codes", text)
