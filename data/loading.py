@@ -19,6 +19,17 @@ DOWNLOAD_HOSTS = {
     "fashion_mnist": "fashion-mnist.s3-website.eu-central-1.amazonaws.com",
     "cifar10": "www.cs.toronto.edu",
 }
+# Of data whose files hold numbers alone.
+LABEL_NAMES = {
+    "fashion_mnist": (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+}
 PROBE_SECONDS = 3
 SUBSTITUTE_NOTE = "SUBSTITUTE DATA: scikit-learn's 1,797 digits, because MNIST was not found"
 
@@ -101,15 +112,18 @@ class DataNotFound(UserError):
 
 
 def _load_official(name, folders, find):
+    names = LABEL_NAMES.get(name, ())
     for folder in folders:
         splits = find(folder) or _find_tfds(name, folder)
         if splits:
             source, train, test = splits
-            return ImageData.from_official_split(name, source, train, test, folder=str(folder))
+            return ImageData.from_official_split(
+                name, source, train, test, folder=str(folder), label_names=names
+            )
     place = download_tfds(name, folders, DOWNLOAD_HOSTS[name])
     source = f"TFDS download into {folders[0]}"
     return ImageData.from_official_split(
-        name, source, *readers.read_tfds(place, name), folder=str(folders[0])
+        name, source, *readers.read_tfds(place, name), folder=str(folders[0]), label_names=names
     )
 
 

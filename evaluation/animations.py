@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
+from evaluation.labels import plain_name
 from evaluation.plots import tile
 from utils.files import atomic_path
 
@@ -18,6 +19,7 @@ N_ATTRIBUTE_STYLES = 10
 CAPTION_HEIGHT = 16  # pixels
 GAP = 4  # pixels between blocks
 MILLISECONDS = 100  # per frame
+FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.4  # and its scale
 GREYS = 32  # of pictures without colours: nobody sees the others, and they would double the files
 # What each of the 256 greys becomes.
 SHADES = np.round(255 * np.round(np.linspace(0, GREYS - 1, 256)) / (GREYS - 1)).astype(np.uint8)
@@ -65,11 +67,16 @@ def _captioned(text, sheet):
     # Grey pictures stay grey: in three channels they would take 1.6 times the space.
     sheet = SHADES[sheet[..., 0]] if sheet.shape[2] == 1 else cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)
     strip = np.full((CAPTION_HEIGHT, *sheet.shape[1:]), 255, np.uint8)
-    cv2.putText(strip, text, (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    _write(strip, text, (3, 12))
     return np.concatenate([strip, sheet])
 
 
-def traversals(model, data, axes=(), n_samples=3):
+def _write(picture, text, place):
+    """Writes a text whose base line begins at a place (x, y)."""
+    cv2.putText(picture, text, place, *FONT, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def traversals(model, data, axes=(), n_samples=3, names=()):
     """What the axes of the code do: each is swept over the prior's support, forward and back.
 
     Codes of up to 5 axes give one file per axis, `traversal_z1.png` and so on: the other axes form a grid
@@ -81,28 +88,35 @@ def traversals(model, data, axes=(), n_samples=3):
         model: an `AdversarialAutoencoder`.
         data: an `ImageData`.
         axes: the axes to sweep, from 0; by default all.
+        names: of the classes, for the captions; () where they are just numbers.
 
     Yields:
         What `draw` takes.
     """
     axes = list(axes) or list(range(model.n_z))
     support = model.prior.support()
-    for ending, label in _label_of_each_file(model, data):
+    for ending, text, label in _label_of_each_file(model, data, names):
         if model.n_z > MAX_BLOCK_AXES:
-            yield f"traversal{ending}.png", _sweep_in_cells(model, axes, support, label), True
+            yield f"traversal{ending}.png", _with(text, _sweep_in_cells(model, axes, support, label)), True
             continue
         for axis in axes:
             frames = _sweep_over_grid(model, axis, support, label, n_samples)
-            yield f"traversal_z{axis + 1}{ending}.png", frames, True
+            yield f"traversal_z{axis + 1}{ending}.png", _with(text, frames), True
 
 
-def _label_of_each_file(model, data):
-    """Pairs of an ending of the file names and the row of K that the decoder sees, or None."""
+def _label_of_each_file(model, data, names):
+    """Endings of the file names, texts for the captions, and the row of K that the decoder sees, or None."""
     if not model.decodes_labels:
-        return [("", None)]
+        return [("", "", None)]
     if model.attributes:
-        return [("", data.test_labels[0])]
-    return [(f"_label_{label}", row) for label, row in enumerate(np.eye(model.n_classes))]
+        return [("", "", data.test_labels[0])]
+    rows = enumerate(np.eye(model.n_classes))
+    return [(f"_label_{label}", plain_name(label, names) if names else "", row) for label, row in rows]
+
+
+def _with(text, frames):
+    """Frames whose captions end with a text, if there is one."""
+    return ((f"{caption}  {text}".rstrip(), sheet) for caption, sheet in frames)
 
 
 def _sweep_over_grid(model, axis, support, label, n_samples):
@@ -140,32 +154,34 @@ def _decoded(model, codes, labels):
     return np.round(255 * model.decode(codes, labels)).astype(np.uint8)
 
 
-def moving_labels(model, data):
+def moving_labels(model, data, names=()):
     """`style.png`: the styles stay and the label changes.
 
     Classes: 25 styles drawn from the prior, while the label goes from the first to the last through
     mixtures of two neighbours. Attributes: the style and the attributes of ten test images in the columns,
-    while each row switches its own attribute off and on.
+    while each row switches its own attribute off and on. `names` of classes or attributes are written beside.
 
     Yields:
         What `draw` takes.
     """
     if model.attributes:
-        frames = _switched_attributes(model, data)
+        frames = _switched_attributes(model, data, names)
     else:
-        frames = _morphed_labels(model, model.sample_prior(N_STYLES, seed=0)[0])
+        frames = _morphed_labels(model, model.sample_prior(N_STYLES, seed=0)[0], names)
     yield "style.png", frames, model.attributes
 
 
-def _morphed_labels(model, styles):
+def _morphed_labels(model, styles, names):
     n_morphs = N_MORPHS * (model.n_classes - 1)
     for position in np.arange(n_morphs + 1) / N_MORPHS:
         # The label between two neighbours is a mixture of both.
         row = np.maximum(1 - np.abs(np.arange(model.n_classes) - position), 0)
-        yield f"label {position:.1f}", tile(_decoded(model, styles, row), 5)
+        between = sorted({int(np.floor(position)), int(np.ceil(position))})
+        text = " > ".join(plain_name(label, names) for label in between) if names else f"label {position:.1f}"
+        yield text, tile(_decoded(model, styles, row), 5)
 
 
-def _switched_attributes(model, data):
+def _switched_attributes(model, data, names):
     images, labels = (part[:N_ATTRIBUTE_STYLES] for part in (data.test_images, data.test_labels))
     n_attributes = model.n_classes
     styles = np.tile(model.encode(images), (n_attributes, 1))
@@ -173,4 +189,17 @@ def _switched_attributes(model, data):
         rows = np.tile(labels.astype(np.float32), (n_attributes, 1, 1))
         rows[np.arange(n_attributes), :, np.arange(n_attributes)] = value
         sheet = tile(_decoded(model, styles, rows.reshape(-1, n_attributes)), len(images))
+        if names:
+            sheet = np.concatenate([_margin(names, sheet), sheet], axis=1)
         yield f"each row's attribute at {value:.1f}", sheet
+
+
+def _margin(names, sheet):
+    """A white strip with one name beside each row of a sheet."""
+    texts = [plain_name(row, names) for row in range(len(names))]
+    width = 6 + max(cv2.getTextSize(text, *FONT, 1)[0][0] for text in texts)
+    margin = np.full((len(sheet), width, sheet.shape[2]), 255, np.uint8)
+    height = len(sheet) / len(names)
+    for row, text in enumerate(texts):
+        _write(margin, text, (3, int((row + 0.5) * height) + 4))
+    return margin

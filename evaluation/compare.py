@@ -15,7 +15,8 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from evaluation.plots import class_color, save_figure
+from evaluation.labels import class_color
+from evaluation.plots import save_figure
 from utils.errors import UserError, first_line
 from utils.files import write_text
 from utils.untrusted import read_limited

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import animations, plots
+from evaluation.curves import save_curves
 from evaluation.figures import (
     axes_limit,
     decode_samples,
@@ -16,6 +17,7 @@ from evaluation.figures import (
     labels_of_clusters,
     predicted_labels,
 )
+from evaluation.labels import class_name, class_names
 from evaluation.sheets import interpolations, neighbours, outliers
 
 MANIFOLD_SIDE = 20
@@ -67,6 +69,16 @@ class Sitting:
         return self.model.classify(self.data.test_images)
 
     @property
+    def names(self):
+        """Of the classes or attributes of the data; () where they are just numbers."""
+        return self.data.label_names
+
+    @property
+    def model_names(self):
+        """Of the labels that the model knows: clusters of its own have none."""
+        return () if self.model.finds_clusters else self.names
+
+    @property
     def name(self):
         """What is drawn, for titles."""
         return f"{self.data.name}, {self.model.settings.prior}, n_z {self.model.n_z}"
@@ -96,7 +108,7 @@ def samples(of):
 
 def curves(of):
     """Losses and rates."""
-    plots.save_curves(of.plots / "curves.png", of.rows, of.data.note)
+    save_curves(of.plots / "curves.png", of.rows, of.data.note)
 
 
 def coding_plane(of):
@@ -107,10 +119,11 @@ def coding_plane(of):
     labels = labels if of.model.labels_have_places else None
     title = f"Target prior ({of.name})"
     heads = np.array(of.model.heads) if hasattr(of.model, "heads") else None
-    plots.save_codes(of.plots / "prior.png", codes, labels, of.limit, title, of.data.note, heads)
+    path = of.plots / "prior.png"
+    plots.save_codes(path, codes, labels, of.limit, title, of.data.note, heads, of.model_names)
     title = f"Codes of {len(of.codes)} test images ({of.name})"
     path, labels = of.plots / "codes.png", of.data.test_labels
-    plots.save_codes(path, of.codes, labels, of.limit, title, of.data.note, heads, names=of.data.label_names)
+    plots.save_codes(path, of.codes, labels, of.limit, title, of.data.note, heads, of.names)
 
 
 def scatter_matrices(of):
@@ -127,14 +140,16 @@ def scatter_matrices(of):
     if not of.data.has_attributes:
         pictures["scatter_classes.png"] = (labels, "Test codes, by class")
     for name, (values, title) in pictures.items():
-        plots.save_scatter_matrix(of.plots / name, of.codes[chosen], values, title, of.data.note)
+        path = of.plots / name
+        plots.save_scatter_matrix(path, of.codes[chosen], values, title, of.data.note, of.names)
 
 
 def confusion(of):
     """Which labels a model that classifies confuses."""
     if hasattr(of.model, "classify"):
         predictions = predicted_labels(of.probabilities, of.cluster_labels)
-        plots.save_confusion(of.plots / "confusion.png", of.data.test_labels, predictions, of.data.note)
+        path = of.plots / "confusion.png"
+        plots.save_confusion(path, of.data.test_labels, predictions, of.data.note, of.names)
 
 
 def manifold(of):
@@ -149,8 +164,9 @@ def manifold(of):
     if of.model.decodes_labels:
         for label in range(of.model.n_classes):
             images = of.model.decode(grid, np.full(len(grid), label))
-            path = of.plots / f"manifold_label_{label}.png"
-            plots.save_image_grid(path, images, MANIFOLD_SIDE, f"{title}, label {label}", of.data.note)
+            path, name = of.plots / f"manifold_label_{label}.png", class_name(label, of.model_names)
+            text = f"{title}, label {name}"
+            plots.save_image_grid(path, images, MANIFOLD_SIDE, text, of.data.note)
         return
     images = of.model.decode(grid)
     plots.save_image_grid(of.plots / "manifold.png", images, MANIFOLD_SIDE, title, of.data.note)
@@ -162,7 +178,7 @@ def manifold(of):
             MANIFOLD_SIDE,
             "Along the part of the prior that belongs to each label",
             of.data.note,
-            row_labels=range(len(paths)),
+            row_labels=class_names(range(len(paths)), of.model_names),
         )
 
 
@@ -181,7 +197,7 @@ def styles(of):
         images,
         ("test", title),
         of.data.note,
-        column_labels=labels,
+        column_labels=class_names(labels, of.names),
     )
 
 
@@ -201,7 +217,7 @@ def clusters(of):
         members.reshape(-1, *images.shape[1:]) / 255,
         ("head", "test images of each cluster, at the left the label that it gets"),
         of.data.note,
-        row_labels=of.cluster_labels,
+        row_labels=class_names(of.cluster_labels, of.names),
     )
 
 
@@ -212,9 +228,9 @@ def moving_pictures(of):
     folder = of.plots / "animations"
     folder.mkdir(exist_ok=True)
     axes, n_samples = of.config.animated_axes(), of.config.traversal_samples
-    wanted = [*animations.traversals(of.model, of.data, axes, n_samples)]
+    wanted = [*animations.traversals(of.model, of.data, axes, n_samples, of.model_names)]
     if of.model.decodes_labels:
-        wanted += animations.moving_labels(of.model, of.data)
+        wanted += animations.moving_labels(of.model, of.data, of.model_names)
     animations.draw(folder, wanted, of.data.note, Announced(len(wanted)))
 
 

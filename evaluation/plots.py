@@ -1,33 +1,23 @@
 """All still pictures: each function draws one figure and writes it atomically."""
 
-import re
-
 import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from evaluation.labels import CLASS_COLORS, class_color, class_name, class_names
 from utils.files import atomic_path
 
-# Ten colours that stay apart for readers with any colour vision (Petroff 2021).
-CLASS_COLORS = matplotlib.color_sequences["petroff10"]
 DPI = 110
 CELL = 0.36  # inches per image of a sheet
-MAX_NAME = 20  # characters of a class's name
-TITLE_INCHES, NOTE_INCHES = 0.09, 0.065  # per character
+TITLE_INCHES, NOTE_INCHES, TICK_INCHES = 0.09, 0.065, 0.08  # per character
 
 
-def class_color(label):
-    """The colour of a class; with more classes than colours they begin again."""
-    return CLASS_COLORS[label % len(CLASS_COLORS)]
-
-
-def class_name(label, names):
-    """A class as a legend has it: its number, and its name where it has one."""
-    name = f"{label} {names[label][:MAX_NAME]}" if names else str(label)
-    # A dollar would begin a formula.
-    return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
+def _room(texts):
+    """Inches that names beside an axis need; none for numbers, for which there is room."""
+    longest = max(map(len, texts or []), default=0)
+    return 0.3 + TICK_INCHES * longest if longest > 3 else 0
 
 
 def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
@@ -38,7 +28,7 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
         row_labels: one text per row, or None.
     """
     sheet = tile(images, n_columns)
-    size = (CELL * n_columns + 0.6, CELL * len(images) / n_columns + 0.9)
+    size = (CELL * n_columns + 0.6 + _room(row_labels), CELL * len(images) / n_columns + 0.9)
     figure, axes = plt.subplots(figsize=size, layout="constrained")
     _show_sheet(axes, sheet)
     if row_labels is not None:
@@ -48,18 +38,20 @@ def save_image_grid(path, images, n_columns, title, note="", row_labels=None):
     save_figure(figure, path, note)
 
 
-def save_sheets(path, sheets, title, note=""):
+def save_sheets(path, sheets, title, note="", row_labels=((), ())):
     """Sheets of images side by side, with equally many rows.
 
     Args:
         sheets: tuples of a title, images as of `save_image_grid`, and how many of them are in a row.
+        row_labels: one text per row, at the left of all sheets and at the right; () for none.
     """
     widths = [max(CELL * columns, TITLE_INCHES * len(name)) for name, _, columns in sheets]
     rows = max(-(-len(images) // columns) for _, images, columns in sheets)
+    room = sum(0.3 + _room(texts) for texts in row_labels if texts)
     figure, grid = plt.subplots(
         1,
         len(sheets),
-        figsize=(sum(widths) + 0.6, CELL * rows + 0.8),
+        figsize=(sum(widths) + 0.6 + room, CELL * rows + 0.8),
         width_ratios=widths,
         layout="constrained",
     )
@@ -67,6 +59,11 @@ def save_sheets(path, sheets, title, note=""):
         _show_sheet(axes, tile(images, columns))
         axes.set_title(name, fontsize=10)
         axes.set_anchor("N")
+    for axes, texts in zip((grid[0], grid[-1]), row_labels, strict=True):
+        if texts:
+            axes.set_yticks((np.arange(rows) + 0.5) * sheets[0][1].shape[1], texts)
+    if row_labels[1]:
+        grid[-1].yaxis.tick_right()
     figure.suptitle(title)
     save_figure(figure, path, note)
 
@@ -99,26 +96,32 @@ def save_beside(path, images, others, titles, note="", row_labels=None, column_l
     figure, (left, right) = plt.subplots(
         1,
         2,
-        figsize=(CELL * (n_columns + 2) + 0.6, CELL * len(images) + 0.9),
+        figsize=(
+            CELL * (n_columns + 2) + 0.6 + _room(row_labels),
+            CELL * len(images) + 0.9 + _room(column_labels),
+        ),
         width_ratios=[1, n_columns],
         layout="constrained",
     )
     for axes, sheet, title in zip((left, right), sheets, titles, strict=True):
         _show_sheet(axes, sheet)
+        axes.set_anchor("N")  # the room is below, for names
         axes.set_title(title)
     if row_labels is not None:
         left.set_yticks((np.arange(len(images)) + 0.5) * images.shape[1], row_labels)
     if column_labels is not None:
-        right.set_xticks((np.arange(n_columns) + 0.5) * images.shape[2], column_labels)
+        upright = {"rotation": 90} if _room(column_labels) else {}
+        right.set_xticks((np.arange(n_columns) + 0.5) * images.shape[2], column_labels, **upright)
     save_figure(figure, path, note)
 
 
-def save_confusion(path, labels, predictions, note=""):
-    """How many images of each label (rows) were given which label (columns)."""
+def save_confusion(path, labels, predictions, note="", names=()):
+    """How many images of each label (rows) were given which label (columns); `names` as of `save_codes`."""
     n_classes = int(max(labels.max(), predictions.max())) + 1
     counts = np.zeros((n_classes, n_classes), int)
     np.add.at(counts, (labels, predictions), 1)
-    figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
+    texts = class_names(range(n_classes), names)
+    figure, axes = plt.subplots(figsize=(6 + _room(texts), 6 + _room(texts)), layout="constrained")
     # Errors are few: the colours show the share of a row on a scale that lets them be seen.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
@@ -127,12 +130,12 @@ def save_confusion(path, labels, predictions, note=""):
         axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8)
     wrong = 1 - np.trace(counts) / counts.sum()
     axes.set(
-        xticks=range(n_classes),
-        yticks=range(n_classes),
         xlabel="predicted label",
         ylabel="label",
         title=f"{len(labels)} test images, {100 * wrong:.2f} % wrong",
     )
+    axes.set_xticks(range(n_classes), texts, **({"rotation": 90} if _room(texts) else {}))
+    axes.set_yticks(range(n_classes), texts)
     save_figure(figure, path, note)
 
 
@@ -184,12 +187,13 @@ def draw_codes(axes, codes, labels, limit, names=()):
     axes.grid(alpha=0.3)
 
 
-def save_scatter_matrix(path, codes, values, title, note=""):
+def save_scatter_matrix(path, codes, values, title, note="", names=()):
     """Every pair of axes of the code, coloured by class or by a figure of each code.
 
     Args:
         codes: float (N, n_z).
         values: int (N,), classes; or float (N,), figures such as D's logit, 0 in the middle of the scale.
+        names: of the classes, as of `save_codes`.
     """
     n_axes = codes.shape[1]
     limit = np.quantile(np.abs(codes), 0.999)
@@ -218,54 +222,10 @@ def save_scatter_matrix(path, codes, values, title, note=""):
             matplotlib.lines.Line2D([], [], color=class_color(v), marker="o", linestyle="")
             for v in np.unique(values)
         ]
-        figure.legend(handles, np.unique(values), title="class", loc="upper right")
+        figure.legend(handles, class_names(np.unique(values), names), title="class", loc="upper right")
     else:
         figure.colorbar(points, ax=grid, shrink=0.5, location="right")
     figure.suptitle(title)
-    save_figure(figure, path, note)
-
-
-def save_curves(path, rows, note=""):
-    """Losses, D's accuracies, reconstruction errors and learning rate against the epoch.
-
-    Args:
-        rows: the rows of history.csv, dicts of floats.
-    """
-    epochs = [row["epoch"] for row in rows]
-    d_losses = [name for name in rows[0] if re.fullmatch(r"d_(._)?loss", name)]
-    # An undecided D stands at 2 ln 2, and G at ln 2 for each D.
-    equilibria = sorted({2 * np.log(2), len(d_losses) * np.log(2)})
-    panels = [
-        ("Adversarial losses", [*d_losses, "g_loss"], equilibria),
-        ("D's accuracy", [name for name in rows[0] if re.match(r"d_.*accuracy", name)], [0.5]),
-        ("Reconstruction error", ["reconstruction_loss", "val_reconstruction_mse"], []),
-        ("Learning rate", [name for name in rows[0] if name.endswith("learning_rate")], []),
-    ]
-    of_labels = [
-        ("Validation error in percent", ["val_error_percent"], []),
-        ("Labelled images", ["label_loss", "labelled_accuracy", "consistency_loss"], []),
-        ("Labels obeyed", ["cycle_accuracy", "val_label_swap_accuracy"], []),
-    ]
-    for title, names, equilibria in of_labels:
-        if names := [name for name in names if name in rows[0]]:
-            panels.append((title, names, equilibria))
-    n_columns = -(-len(panels) // 2)
-    figure, grid = plt.subplots(2, n_columns, figsize=(5 * n_columns, 6.5), layout="constrained")
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for axes, (title, names, equilibria) in zip(grid.flat, panels, strict=False):
-        for index, name in enumerate(names):
-            values = [row[name] for row in rows]
-            axes.plot(epochs, values, color=CLASS_COLORS[index], marker=".", label=name)
-        for value in equilibria:
-            axes.axhline(value, color="0.3", linestyle=":", label=f"equilibrium {value:.3f}")
-        # Half the sum over the pixels and their mean are far apart.
-        if title in ("Learning rate", "Reconstruction error"):
-            axes.set_yscale("log")
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
     save_figure(figure, path, note)
 
 

@@ -1,14 +1,6 @@
 """What the figures of metrics.json mean, in words."""
 
-PICTURES = {
-    "manifold.png": "the plane, decoded",
-    "codes.png": "where the test images lie on it",
-    "styles.png": "every label in one style",
-    "clusters.png": "the head of each cluster beside images that belong to it",
-    "reconstructions.png": "test images beside their reconstructions",
-    "samples.png": "decoded samples of the prior",
-    "curves.png": "how the training went",
-}
+from evaluation.meanings import FIRST, PICTURES
 
 
 def percent(share):
@@ -59,7 +51,9 @@ def summary(metrics):
 
 
 def where_to_look(directory):
-    """Lines that name the pictures of a run directory worth opening first, and its model."""
-    there = [name for name in PICTURES if (directory / "plots" / name).is_file()]
-    width = max((len(name) for name in there), default=0)
-    return [f"Results: {directory}", *(f"  plots/{name:{width}}  {PICTURES[name]}" for name in there)]
+    """Lines that name the pictures of a run directory worth opening first, and the page with all of them."""
+    there = {f"plots/{name}.png": PICTURES[name] for name in FIRST}
+    there["report.html"] = "All of it on one page."
+    found = {name: text for name, text in there.items() if (directory / name).is_file()}
+    width = max(map(len, found), default=0)
+    return [f"Results: {directory}", *(f"  {name:{width}}  {text}" for name, text in found.items())]

@@ -4,6 +4,7 @@ import numpy as np
 
 from evaluation import plots
 from evaluation.figures import decode_samples, evenly
+from evaluation.labels import class_names
 from models.nearest import nearest
 
 N_PAIRS, N_STEPS = 10, 9
@@ -29,9 +30,11 @@ def interpolations(of):
     begin, end = np.split(images, 2)
     between = of.model.decode(lines(of.codes[chosen]), rows)
     sheets = [("from", begin, 1), ("decoded in between", between, N_STEPS), ("to", end, 1)]
-    plots.save_sheets(
-        of.plots / "interpolations.png", sheets, f"Between test images ({of.name})", of.data.note
+    path, title = of.plots / "interpolations.png", f"Between test images ({of.name})"
+    ends = (
+        ((), ()) if of.data.has_attributes else [class_names(part, of.names) for part in np.split(labels, 2)]
     )
+    plots.save_sheets(path, sheets, title, of.data.note, ends)
 
 
 def _label_rows(of, images, labels):

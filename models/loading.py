@@ -159,11 +159,14 @@ def _is_plain(module, name):
 
 
 def _check_weights(content, n_weights):
-    """Checks an HDF5 file: plain arrays that lie in it, together at least `n_weights` float32 numbers."""
-    size, seen = 0, set()
+    """Checks an HDF5 file: plain arrays that lie in it, together at least `n_weights` numbers.
+
+    Half-precision weights become float32 in memory, so that it is then twice the file's size.
+    """
+    size, numbers, seen = 0, 0, set()
 
     def check(group):
-        nonlocal size
+        nonlocal size, numbers
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name!r} is a link")
@@ -178,10 +181,11 @@ def _check_weights(content, n_weights):
                 raise ValueError(f"{name!r} is no plain array")
             else:
                 size += item.nbytes
+                numbers += item.size if item.dtype in ("float16", "float32") else 0
                 if size > len(content):
                     raise ValueError("its arrays claim to be larger than the file")
 
     with h5py.File(io.BytesIO(content), "r") as file:
         check(file)
-    if size < 4 * n_weights:
-        raise ValueError(f"its configuration speaks of {n_weights} weights, and there are {size // 4}")
+    if numbers < n_weights:
+        raise ValueError(f"its configuration speaks of {n_weights} weights, and there are {numbers}")

@@ -26,12 +26,17 @@ def save_model(model, path, description):
     _remember_what_saving_skips()
     with atomic_path(path) as temporary:
         model.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.comment = json.dumps(description).encode() + bytes(DIGEST_SIZE)
-        with open(temporary, "rb+") as file:
-            digest = _digest(file)
-            file.seek(-DIGEST_SIZE, os.SEEK_END)
-            file.write(digest)
+        seal(temporary, description)
+
+
+def seal(path, description):
+    """Writes a description, as of `save_model`, and the checksum into an archive without a comment."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = json.dumps(description).encode() + bytes(DIGEST_SIZE)
+    with open(path, "rb+") as file:
+        digest = _digest(file)
+        file.seek(-DIGEST_SIZE, os.SEEK_END)
+        file.write(digest)
 
 
 def _remember_what_saving_skips():

@@ -117,7 +117,8 @@ class PhasedModel(keras.Model):
 
     def get_compile_config(self):
         names = [f"{phase}_optimizer" for phase in self.phases]
-        return {name: keras.optimizers.serialize(getattr(self, name)) for name in names}
+        there = [name for name in names if hasattr(self, name)]  # none in a model that is only for use
+        return {name: keras.optimizers.serialize(getattr(self, name)) for name in there}
 
     def compile_from_config(self, config):
         self.compile(**{name: keras.optimizers.deserialize(o) for name, o in config.items()})

@@ -469,6 +469,7 @@ def write_cifar(folder, **replaced):
 def test_cifar10(tmp_path, parent, place):
     write_cifar(tmp_path / parent / place)
     data = load_data("cifar10", str(tmp_path))
+    assert data.label_names[3] == "cat"
     assert data.image_shape == (32, 32, 3)
     assert [len(data.train_images), len(data.validation_images)] == [22, 2]
     np.testing.assert_array_equal(data.test_labels, np.arange(4))

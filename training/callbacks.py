@@ -141,7 +141,8 @@ class Previews(keras.callbacks.Callback):
             path = self.directory / f"codes_{epoch + 1:05d}.png"
             codes = self.model.encode(self.data.test_images[:N_PREVIEWED])
             labels = self.data.test_labels[:N_PREVIEWED]
-            plots.save_codes(path, codes, labels, axes_limit(self.model), f"Codes {title}", self.data.note)
+            limit, names = axes_limit(self.model), self.data.label_names
+            plots.save_codes(path, codes, labels, limit, f"Codes {title}", self.data.note, names=names)
             self.tensorboard.add_picture("preview/codes", path, epoch + 1)
         # Figures leave megabytes in cycles, which Python would not look for in many epochs.
         gc.collect()

@@ -1,5 +1,6 @@
 """Trains a model on a prepared run, and has it measured and drawn."""
 
+import dataclasses
 import math
 import re
 import sys
@@ -9,7 +10,8 @@ import tensorflow as tf
 
 from data.pipeline import evaluation_batches, training_batches
 from evaluation import report
-from evaluation.figures import evaluate
+from evaluation.figures import evaluate, predicted_labels
+from evaluation.page import Page, write_page
 from evaluation.pictures import Sitting, draw_pictures
 from models import MODELS, load_model
 from models.model_file import save_model
@@ -17,11 +19,14 @@ from models.optimizers import FusedAdam, FusedSGD
 from models.settings import ModelSettings
 from training import callbacks
 from training.checkpoints import Checkpoint, noted
+from training.commands import commands, named_flags
 from training.divergence import CollapseWarning, StopOnNaN
 from training.interruptions import Checkpoints, caught_signals, stopped
 from training.label_reader import label_reader
 from training.progress import EpochLines
+from training.projector import write_projector
 from training.saved_config import saved_figures
+from training.settings import CHANGEABLE
 from training.tensorboard import TensorBoard
 from utils import registry
 from utils.errors import UserError, first_line
@@ -140,8 +145,20 @@ def _train_and_evaluate(run):
         "data": data.describe(),
     }
     write_json(run.directory / "metrics.json", metrics)
-    draw_pictures(Sitting(config, data, model, run.plots, codes, history.rows))
+    sitting = Sitting(config, data, model, run.plots, codes, history.rows)
+    draw_pictures(sitting)
+    title = f"{run.directory.name}: {config.model}, {sitting.name}"
+    names = data.label_names
+    write_page(run.directory, Page(title, data.note, metrics, names, named_flags(config), commands(run)))
     tensorboard.add_scalars(figures, config.n_epoch)
+    flags = dataclasses.asdict(config).items()
+    tensorboard.add_flags(
+        {name: value for name, value in flags if name not in CHANGEABLE} | {"n_epoch": config.n_epoch}
+    )
+    predictions = None
+    if hasattr(model, "classify"):
+        predictions = predicted_labels(sitting.probabilities, sitting.cluster_labels)
+    write_projector(tensorboard.directory, data, codes, predictions)
     for picture in sorted(run.plots.glob("*.png")):
         tensorboard.add_picture(picture.stem, picture, config.n_epoch)
     tensorboard.writer.close()

@@ -4,6 +4,7 @@ import os
 
 import keras
 import tensorflow as tf
+from tensorboard.plugins.hparams import summary_v2
 
 from utils.files import atomic_path
 
@@ -39,6 +40,12 @@ class TensorBoard(keras.callbacks.Callback):
                 tf.summary.scalar(f"final/{name}", value)
         self._flush()
 
+    def add_flags(self, flags):
+        """Shows flags, a dict of texts, numbers and truths by name, beside those of other runs: HPARAMS."""
+        with self.writer.as_default():
+            summary_v2.hparams(flags)
+        self._flush()
+
     def add_picture(self, name, path, step):
         """Shows a PNG file."""
         picture = tf.io.decode_png(path.read_bytes(), channels=3)
@@ -56,12 +63,14 @@ class TensorBoard(keras.callbacks.Callback):
 def keep_events(directory, epoch):
     """Removes from TensorBoard's files what a run that goes on after an epoch will write again.
 
-    That is everything of later epochs, and the pictures and figures of the end of a shorter training.
+    That is everything of later epochs, and the flags, pictures and figures of the end of a shorter training.
     """
 
     def stays(event):
-        if event.step == epoch and event.summary.value:
-            value = event.summary.value[0]
+        value = event.summary.value[0] if event.summary.value else None
+        if value and value.metadata.plugin_data.plugin_name == "hparams":
+            return False
+        if value and event.step == epoch:
             is_picture = value.metadata.plugin_data.plugin_name == "images"
             return not value.tag.startswith("final/") and (not is_picture or value.tag.startswith("preview/"))
         return event.step <= epoch
