@@ -833,6 +833,7 @@ def test_a_run_on_celeb_a(celeb_a, tmp_path):
     assert config["data"]["n_classes"] == config["data"]["named_labels"] == 40
 
 
+@pytest.mark.slow
 def test_the_second_seeds_scenario_on_celeb_a(celeb_a, tmp_path):
     """With small networks: attributes reach the decoder, and each gets a row of the animation."""
     flag_file = ROOT / "configs" / "freiburg_5_celeba_conv_y.flags"

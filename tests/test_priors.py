@@ -145,8 +145,8 @@ def test_swiss_roll_codes_lie_on_the_curve():
 @pytest.mark.parametrize("name", sorted(PLANAR_PRIORS))
 def test_pairs_share_a_given_label_and_are_independent_without_one(name):
     prior, planar = make(name, 4), make(name, 2)
-    for labels, expected in ((all_labels(), 1.0), (None, 1 / K)):
-        codes = prior.sample(N, [0, 1], labels)
+    for labels, expected in ((all_labels()[:4000], 1.0), (None, 1 / K)):
+        codes = prior.sample(4000, [0, 1], labels)
         first, second = planar.classify(codes[:, :2]).numpy(), planar.classify(codes[:, 2:]).numpy()
         # Neighbouring components of the mixture overlap a little.
         assert np.mean(first == second) == pytest.approx(expected, abs=0.04)
