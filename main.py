@@ -14,6 +14,11 @@ def main(argv):
         config = read_config(argv)
         if config is None:
             return 0
+        if config.prepare:
+            from data.loading import prepare_data
+
+            prepare_data(config.data, config.data_dir, config.image_size)
+            return 0
         if config.export:
             from training.export import export_run, prepare_export
 

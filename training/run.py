@@ -112,7 +112,7 @@ def prepare_run(config):
         refuse_attributes(config)  # before minutes of decoding
     if config.data in RESIZED:
         refuse_image_shape(config, (config.image_size, config.image_size))  # likewise
-    data = load_data(config.data, config.data_dir, config.image_size)
+    data = load_data(config.data, config.data_dir, config.image_size, config.stream)
     if data.has_attributes:
         refuse_attributes(config)
     if data.name == "npz" and data.n_classes == 1 and config.model != "unsupervised":
