@@ -15,9 +15,9 @@ def main(argv):
         if config is None:
             return 0
         if config.prepare:
-            from data.loading import prepare_data
+            from training.run import prepare_shards
 
-            prepare_data(config.data, config.data_dir, config.image_size)
+            prepare_shards(config)
             return 0
         if config.export:
             from training.export import export_run, prepare_export

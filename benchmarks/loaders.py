@@ -21,6 +21,7 @@ SHUFFLE_BUFFER = 10_000  # records, of tf.data, which knows no shuffle of a whol
 
 
 def main():
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--images", type=int, default=100_000)
@@ -101,11 +102,13 @@ def order(count, first):
 
 
 def memory_mapped(folder, count, shape, first):
+    """Fixed records, mapped into memory."""
     images = np.memmap(folder / "a.bin", np.uint8, "r").reshape(-1, *shape)
     return read(order(count, first), lambda chosen: images[chosen], shape)
 
 
 def positioned_reads(folder, count, shape, first):
+    """Fixed records, each read from its place."""
     descriptor, size = os.open(folder / "a.bin", os.O_RDONLY), int(np.prod(shape))
 
     def take(chosen):
@@ -129,6 +132,7 @@ def read(indices, take, shape):
 
 
 def grain(folder, count, shape, first, workers=0):
+    """Grain over ArrayRecord, in threads or worker processes."""
     import tensorflow as tf
     from grain import python as grain
 
@@ -145,16 +149,20 @@ def grain(folder, count, shape, first, workers=0):
 
 
 def grain_processes(folder, count, shape, first):
+    """Grain with one worker process."""
     return grain(folder, count, shape, first, workers=1)
 
 
 def tf_data(folder, count, shape, first):
+    """TFRecord, shuffled within a buffer."""
     import tensorflow as tf
 
     records = tf.data.TFRecordDataset(str(folder / "a.tfrecord")).shuffle(SHUFFLE_BUFFER, seed=0).repeat()
     # Only by going through what lies before does it find its place.
     batches = records.batch(BATCH, drop_remainder=True).skip(first)
-    return batches.map(lambda batch: tf.reshape(tf.io.decode_raw(batch, tf.uint8), (BATCH, *shape))).prefetch(4)
+    return batches.map(lambda batch: tf.reshape(tf.io.decode_raw(batch, tf.uint8), (BATCH, *shape))).prefetch(
+        4
+    )
 
 
 LOADERS = {

@@ -73,8 +73,8 @@ def picture_source(name, source, folder, image_size, key, count, items, read, ar
         count: number of pictures, or a few more.
         items, read: function to the number of items and an iterator over them; function from an item to the
             content of a picture file, which may raise OSError.
-        arrange: function of the images that can be read, or of their numbers, and of the mask of which they are,
-            to `DecodedImages`.
+        arrange: function of the images that can be read, or of their numbers, and of the mask of which they
+            are, to `DecodedImages`.
     """
 
     def decode(item):
@@ -162,7 +162,7 @@ def decode_images(items, count, image_size, source, picture):
     Args:
         items: iterable of `count` items; no more than CHUNK of them are held at once.
         source: what the progress line calls them.
-        picture: function from an item to an image uint8 (S, S, 3); it may raise OSError, ValueError, cv2.error.
+        picture: function from an item to an image uint8 (S, S, 3), or OSError, ValueError, cv2.error.
 
     Returns:
         images uint8 (M, S, S, 3), RGB, of those that can be read, and a mask (count,) of which these are.

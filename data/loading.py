@@ -13,7 +13,8 @@ import numpy as np
 
 from data import DATASETS, RESIZED, readers
 from data.image_data import SPLITS, ImageData, stratified_choice
-from data.shards import find_prepared, prepare
+from data.preparation import prepare
+from data.shards import find_prepared
 from data.source import SHARE, ImageSource, available_bytes
 from utils import registry
 from utils.errors import UserError, first_line
@@ -61,7 +62,7 @@ def load_data(name, data_dir="", image_size=32, stream=False):
 
 
 def prepare_data(name, data_dir, image_size):
-    """Writes the shards of a data set, or mends them, and says where they are. Arguments as of `load_data`."""
+    """Writes the shards of a data set, or mends them, and says where they are; arguments of `load_data`."""
     found = load_data(name, data_dir, image_size, stream=None)
     data = prepare(found if isinstance(found, ImageSource) else ImageSource.of_arrays(found))
     counts = ", ".join(f"{len(getattr(data, f'{split}_images')):,} {split}" for split in SPLITS)

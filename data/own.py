@@ -200,9 +200,13 @@ def load_tfds(folders, image_size, name):
 
     def arrange(readable):
         if not readable.all():
-            raise UserError(f"The TFDS folder {place}: image {readable.argmin()} is none of the shape {shape}.")
+            raise UserError(
+                f"The TFDS folder {place}: image {readable.argmin()} is none of the shape {shape}."
+            )
         pairs = [(np.broadcast_to(np.uint8(0), len(part)), np.array(part)) for part in labels.values()]
-        pairs = [checked(*pair, f"{place} ({split})", n_classes) for pair, split in zip(pairs, chosen, strict=True)]
+        pairs = [
+            checked(*pair, f"{place} ({split})", n_classes) for pair, split in zip(pairs, chosen, strict=True)
+        ]
         return image_data(_numbered(*pairs))
 
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]

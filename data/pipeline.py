@@ -53,7 +53,7 @@ def read_batches(batches, images, labels):
         labels: (N,) or (N, K).
 
     Returns:
-        A `tf.data.Dataset` of tuples: images and labels, and those of the labelled images where there are any.
+        A `tf.data.Dataset` of tuples: images and labels, and those of the labelled images if there are any.
     """
     labels = tf.constant(labels)
     held = tf.constant(images) if isinstance(images, np.ndarray) else None
@@ -66,7 +66,9 @@ def read_batches(batches, images, labels):
         return read
 
     def read(batch):
-        return tuple(part for chosen in batch.values() for part in (pixels(chosen), tf.gather(labels, chosen)))
+        return tuple(
+            part for chosen in batch.values() for part in (pixels(chosen), tf.gather(labels, chosen))
+        )
 
     return _untuned(batches.map(read).prefetch(4))
 

@@ -1,4 +1,4 @@
-"""Images that have not been read yet: whether they are held in memory or kept on the disk is decided first."""
+"""Images that have not been read yet: first it is decided whether memory holds them, or the disk."""
 
 import dataclasses
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.image_data import ImageData
+from data.image_data import SPLITS
 
 SHARE = 4  # images may take a quarter of the free memory
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -23,12 +23,11 @@ class ImageSource:
         shape: (H, W, C) of the decoded images.
         key: a text that changes with the content.
         places: where its shards may lie, the best first: paths of folders.
-        contents: function to the number of items N, and an iterator over them that yields them as they lie in
-            their files.
-        decode: function from an item to its image, uint8 (H, W, C); what cannot be decoded is a ValueError, an
-            OSError or a cv2.error. Many threads call it.
-        arrange: function of a mask (N,), which items could be decoded, to an `ImageData` that has the numbers of
-            the items, int (M,), in the place of images. It is called after `contents` has been used up.
+        contents: function to the number of items N, and an iterator over them in the order of their files.
+        decode: function from an item to its image, uint8 (H, W, C); what cannot be decoded is a ValueError,
+            an OSError or a cv2.error. Many threads call it.
+        arrange: function of a mask (N,), which items could be decoded, to an `ImageData` that has the numbers
+            of the items, int (M,), in the place of images. It is called when `contents` has been used up.
         held: function to the `ImageData` with its images in memory.
     """
 
@@ -45,7 +44,7 @@ class ImageSource:
     @classmethod
     def of_arrays(cls, data):
         """Of an `ImageData` that is in memory already."""
-        parts = [getattr(data, f"{split}_images") for split in ("train", "validation", "test")]
+        parts = [getattr(data, f"{split}_images") for split in SPLITS]
         ends = np.cumsum([len(part) for part in parts])
 
         def contents():

@@ -15,7 +15,7 @@ import numpy as np
 
 from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
-from data.loading import SUBSTITUTE_NOTE, load_data
+from data.loading import SUBSTITUTE_NOTE, load_data, prepare_data
 from models.model_file import data_differences
 from training.checkpoints import Checkpoint, choose_checkpoint, saved_checkpoints
 from training.history import read_history
@@ -100,6 +100,11 @@ class Run:
             "versions": {name: metadata.version(name) for name in packages},
             "kernels": processor.kernels(),
         }
+
+
+def prepare_shards(config):
+    """--prepare: writes the shards of the data of a `Config`."""
+    prepare_data(config.data, config.data_dir, config.image_size)
 
 
 def prepare_run(config):

@@ -83,16 +83,8 @@ class Config(ModelSettings):
         at_most=512,
         only={"data": tuple(sorted(RESIZED))},
     )
-    stream: bool = setting(
-        False,
-        "Read the images from shards on the disk, as is done in any case with those that take more than a "
-        "quarter of the free memory.",
-        "data",
-        changeable=True,
-    )
-    prepare: bool = setting(
-        False, "Train nothing, but write the shards of data, or mend them.", "data", changeable=True
-    )
+    stream: bool = setting(False, "Read the images from shards, even if they fit.", "data", changeable=True)
+    prepare: bool = setting(False, "Train nothing, but write or mend the shards.", "data", changeable=True)
 
     batch_size: int = setting(128, "Images per update.", "training", at_least=1)
     optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
