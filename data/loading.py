@@ -64,6 +64,8 @@ def load_data(name, data_dir="", image_size=32, stream=False):
 def prepare_data(name, data_dir, image_size):
     """Writes the shards of a data set, or mends them, and says where they are; arguments of `load_data`."""
     found = load_data(name, data_dir, image_size, stream=None)
+    if isinstance(found, ImageData) and found.stored:
+        raise UserError(f"--prepare needs the files that {data_dir} was made from: it holds shards already.")
     data = prepare(found if isinstance(found, ImageSource) else ImageSource.of_arrays(found))
     counts = ", ".join(f"{len(getattr(data, f'{split}_images')):,} {split}" for split in SPLITS)
     folder = data.train_images.shards.folder
