@@ -214,14 +214,8 @@ def chaos(folder, options):
     """Returns the number of runs that were equal to their reference, and that of kills."""
 
     def prepare(model):
-        words = [
-            "--model",
-            MODELS.get(model, model),
-            *TRAININGS[model],
-            *COMMON,
-            "--n_epoch",
-            str(options.epochs),
-        ]
+        words = ["--model", MODELS.get(model, model), *TRAININGS[model], *COMMON]
+        words += ["--n_epoch", str(options.epochs)]
         return words, left_alone(folder / model, words, options.epochs)
 
     def one(index):
