@@ -1,7 +1,9 @@
 """Data of the user's own: a file of arrays, or any image classification set of TFDS."""
 
+import contextlib
 import json
 import math
+import os
 import zipfile
 
 import numpy as np
@@ -37,7 +39,7 @@ def load_npz(folders):
         folders: list of the one path, of the file.
     """
     (path,) = folders
-    try:
+    with _refusals(path):
         with zipfile.ZipFile(path) as archive:
             there = {name.removesuffix(".npy") for name in archive.namelist()}
             shapes = {name: _plain_shape(archive, name) for name in ("x_train", "x_test") if name in there}
@@ -45,8 +47,6 @@ def load_npz(folders):
         arrays = read_arrays(path, others, MAX_BYTES)
         if not shapes or None in shapes.values():
             return _of_npz(path, {**arrays, **read_arrays(path, list(shapes), MAX_BYTES)})
-    except Exception as error:  # whatever zipfile and numpy raise on damaged files
-        raise UserError(f"{path} cannot be read (pickled objects are refused): {first_line(error)}") from None
     # What is wrong with labels and shapes is said before anything is written.
     stand_ins = {name: np.broadcast_to(np.uint8(0), shape) for name, shape in shapes.items()}
     numbered = _of_npz(path, {**arrays, **stand_ins}, numbered=True)
@@ -69,8 +69,10 @@ def _plain_shape(archive, name):
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
-        if member.compress_type != zipfile.ZIP_STORED or version != (1, 0):
-            return None  # a small file that unpacks to a large one is no data for the disk
+        # A small file that unpacks to a large one, or claims to, is no data for the disk.
+        whole = member.file_size == member.compress_size <= os.path.getsize(archive.filename)
+        if member.compress_type != zipfile.ZIP_STORED or version != (1, 0) or not whole:
+            return None
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         plain = dtype == np.uint8 and not fortran_order and len(shape) in (3, 4) and 0 not in shape
         return shape if plain and member.file_size == file.tell() + math.prod(shape) else None
@@ -78,7 +80,7 @@ def _plain_shape(archive, name):
 
 def _images(path, shapes):
     """The images (H, W, C) of these arrays of an archive, one after the other."""
-    with zipfile.ZipFile(path) as archive:
+    with _refusals(path), zipfile.ZipFile(path) as archive:
         for name, (count, *shape) in shapes.items():
             shape = (*shape, 1)[:3]
             with archive.open(f"{name}.npy") as file:
@@ -88,11 +90,20 @@ def _images(path, shapes):
                     yield np.frombuffer(file.read(math.prod(shape)), np.uint8).reshape(shape)
 
 
-def _read_images(path, names):
+@contextlib.contextmanager
+def _refusals(path):
+    """Makes a `UserError` of whatever zipfile and numpy raise on damaged files."""
     try:
-        return read_arrays(path, names, MAX_BYTES)
-    except Exception as error:  # likewise
+        yield
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(f"{path} cannot be read (pickled objects are refused): {first_line(error)}") from None
+
+
+def _read_images(path, names):
+    with _refusals(path):
+        return read_arrays(path, names, MAX_BYTES)
 
 
 def _of_npz(path, arrays, numbered=False):
