@@ -226,9 +226,8 @@ def test_parts_of_the_batches_read_disjoint_records(stored):
         np.testing.assert_array_equal(each[1::2], second)
 
 
-RUN = (
-    "--data digits --n_hidden 16 --n_epoch 1 --batch_size 20 --n_z 3 --num_samples 40 --model semi_supervised"
-)
+# It has labelled batches, and no label reader that would take longer to train than all else.
+RUN = "--model dimensionality_reduction --data digits --n_hidden 16 --n_epoch 1 --n_z 2 --num_samples 40"
 
 
 @pytest.fixture(scope="module")
