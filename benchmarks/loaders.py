@@ -34,7 +34,8 @@ def main():
     print(f"{options.images} images {shape}, batches of {BATCH}, {os.cpu_count()} cores, median of rounds")
     print("| loader | images/s | processor ms a batch | first batch, s | the batch after half an epoch, s |")
     print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory(prefix=".loaders_", dir=".") as folder:
+    Path("build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="loaders_", dir="build") as folder:
         write(Path(folder), options.images, shape)
         rows = {name: [] for name in LOADERS if options.only in name}
         for _ in range(options.rounds):  # in turn, as the machine may be busy otherwise
