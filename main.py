@@ -14,6 +14,11 @@ def main(argv):
         config = read_config(argv)
         if config is None:
             return 0
+        if config.prepare:
+            from training.run import prepare_shards
+
+            prepare_shards(config)
+            return 0
         if config.export:
             from training.export import export_run, prepare_export
 

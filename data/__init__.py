@@ -1,7 +1,8 @@
 """Data sets. To add one: a function that returns an `ImageData`, and a line here.
 
 Each function takes the list of folders to search, and those in `RESIZED` the size of the images; `tfds:NAME`
-is passed on as its `name`. What it does not find or cannot read is a `UserError`.
+is passed on as its `name`. What it does not find or cannot read is a `UserError`. Where the images may fit no
+memory, the function returns an `ImageSource`.
 """
 
 import os
@@ -21,6 +22,7 @@ DATASETS = {
     "folder": "data.image_folder:load_folder",
     "npz": "data.own:load_npz",
     "tfds": "data.own:load_tfds",
+    "prepared": "data.shards:load_prepared",
 }
 # As what a set of TFDS is asked for.
 TFDS_NAME = r"tfds:[a-z]\w*(/\w[\w.-]*)?"

@@ -1,13 +1,17 @@
 """CelebA: 202,599 faces with 40 attributes, from its own files or from a folder prepared by TFDS."""
 
+import contextlib
+import functools
+
 import numpy as np
 
-from data.image_cache import SPLITS, DecodedImages, cache_key, cached
-from data.image_folder import decode_files, decode_images, find_images
+from data.image_cache import DecodedImages, cache_key
+from data.image_data import SPLITS
+from data.image_folder import file_reader, find_images, picture_source
 from data.loading import DataNotFound, tfds_folder
 from data.readers import tfds_examples
 from utils.errors import UserError, first_line
-from utils.untrusted import read_limited
+from utils.untrusted import count_records, read_limited
 
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 N_ATTRIBUTES = 40
@@ -57,7 +61,8 @@ def _load_files(place, image_folder, attribute_path, partition_path, image_size)
     files = find_images(image_folder)
     contents = [_read(attribute_path), _read(partition_path)]
 
-    def decode():
+    @functools.cache
+    def listed():
         names, attributes, attribute_names = parse_attributes(contents[0], attribute_path)
         splits = parse_partition(contents[1], partition_path)
         present = {name for name, _, _ in files}
@@ -68,17 +73,29 @@ def _load_files(place, image_folder, attribute_path, partition_path, image_size)
             print(f"{len(present) - len(names)} images in {image_folder} are not listed: left out.")
         splits = np.array([splits[name] for name in names], np.uint8)
         order = np.argsort(splits, kind="stable")
-        names = [names[index] for index in order]
-        images, readable = decode_files(image_folder, names, image_size)
-        kept = order[readable]
-        unreadable = [names[index] for index in np.flatnonzero(~readable)]
-        return DecodedImages(
-            images, attributes[kept], splits[kept], np.array(attribute_names), np.array(unreadable, str)
-        )
+        return [names[index] for index in order], attributes[order], splits[order], attribute_names
 
-    path = place / f"aae_celeb_a_{image_size}.npz"
-    key = cache_key(image_size, files, *contents)
-    return cached(path, key, image_size, decode).image_data("celeb_a", str(place), place)
+    def items():
+        names, *_ = listed()
+        return len(names), iter(names)
+
+    def arrange(images, readable):
+        names, attributes, splits, attribute_names = listed()
+        unreadable = [names[index] for index in np.flatnonzero(~readable)]
+        texts = np.array(attribute_names), np.array(unreadable, str)
+        return DecodedImages(images, attributes[readable], splits[readable], *texts)
+
+    return picture_source(
+        "celeb_a",
+        str(place),
+        place,
+        image_size,
+        cache_key(image_size, files, *contents),
+        len(files),
+        items,
+        file_reader(image_folder),
+        arrange,
+    )
 
 
 def _require_known(names, known, problem):
@@ -168,39 +185,49 @@ def _short(text):
 def _load_tfds(place, image_size):
     paths = sorted([*place.glob("*.json"), *place.glob("*.tfrecord*")])
     key = cache_key(image_size, [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths])
-    path = place / f"aae_celeb_a_{image_size}.npz"
-    decoded = cached(path, key, image_size, lambda: _decode_tfds(place, image_size))
-    return decoded.image_data("celeb_a", f"TFDS folder {place}", place)
-
-
-def _decode_tfds(place, image_size):
     splits, attributes, names = [], [], set()
 
-    def pictures():
-        for number, (_, examples) in enumerate(per_split):
-            for example in examples:
-                values = {
-                    key.removeprefix("attributes/"): value.int64_list.value[0]
-                    for key, value in example.items()
-                    if key.startswith("attributes/")
-                }
-                names.add(tuple(sorted(values)))  # TFDS forgets the order, which is this one
-                splits.append(number)
-                attributes.append([values[name] for name in sorted(values)])
-                yield example["image"].bytes_list.value[0]
+    def items():
+        with _tfds_errors(place):
+            per_split = [tfds_examples(place, "celeb_a", split) for split in SPLITS]
+            return sum(count for count, _ in per_split), pictures(per_split)
 
+    def pictures(per_split):
+        with _tfds_errors(place):
+            for number, (_, examples) in enumerate(per_split):
+                for example in examples:
+                    values = {
+                        key.removeprefix("attributes/"): value.int64_list.value[0]
+                        for key, value in example.items()
+                        if key.startswith("attributes/")
+                    }
+                    names.add(tuple(sorted(values)))  # TFDS forgets the order, which is this one
+                    splits.append(number)
+                    attributes.append([values[name] for name in sorted(values)])
+                    yield example["image"].bytes_list.value[0]
+
+    def arrange(images, readable):
+        with _tfds_errors(place):
+            (attribute_names,) = names  # the same ones everywhere
+            if len(attribute_names) != N_ATTRIBUTES or not {0, 1}.issuperset(np.unique(attributes)):
+                raise ValueError(f"an image does not have {N_ATTRIBUTES} attributes of 0 or 1")
+        unreadable = [f"example {index}" for index in np.flatnonzero(~readable)]
+        texts = np.array(attribute_names), np.array(unreadable, str)
+        of_all = np.array(attributes, np.uint8), np.array(splits, np.uint8)
+        return DecodedImages(images, *(part[readable] for part in of_all), *texts)
+
+    with _tfds_errors(place):
+        n_pictures = sum(count_records(path) for path in paths if ".tfrecord" in path.name)
+    return picture_source(
+        "celeb_a", f"TFDS folder {place}", place, image_size, key, n_pictures, items, bytes, arrange
+    )
+
+
+@contextlib.contextmanager
+def _tfds_errors(place):
     try:
-        per_split = [tfds_examples(place, "celeb_a", split) for split in SPLITS]
-        count = sum(count for count, _ in per_split)
-        images, readable = decode_images(pictures(), count, image_size, place)
-        (attribute_names,) = names  # the same ones everywhere
-        if len(attribute_names) != N_ATTRIBUTES or not {0, 1}.issuperset(np.unique(attributes)):
-            raise ValueError(f"an image does not have {N_ATTRIBUTES} attributes of 0 or 1")
+        yield
     except UserError:
         raise
     except Exception as error:  # whatever TensorFlow and protobuf raise on damaged files
         raise UserError(f"The TFDS folder {place} of celeb_a cannot be read: {first_line(error)}") from None
-    splits, attributes = np.array(splits, np.uint8), np.array(attributes, np.uint8)
-    unreadable = [f"example {index}" for index in np.flatnonzero(~readable)]
-    texts = np.array(attribute_names), np.array(unreadable, str)
-    return DecodedImages(images, attributes[readable], splits[readable], *texts)

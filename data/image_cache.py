@@ -6,14 +6,13 @@ import os
 
 import numpy as np
 
-from data.image_data import ImageData
+from data.image_data import SPLITS, ImageData
 from utils.errors import UserError, first_line
 from utils.files import atomic_path
 from utils.untrusted import read_arrays
 
 FORMAT = 1  # to be raised with every change of how images are cropped, resized, split or stored
 N_NAMED = 5  # unreadable images named, before they are only counted
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +20,7 @@ class DecodedImages:
     """What a cache file holds.
 
     Attributes:
-        images: uint8 (N, S, S, 3), RGB, sorted by split.
+        images: uint8 (N, S, S, 3), RGB, sorted by split; or, of stored images, their numbers, int (N,).
         labels: uint8, classes (N,) or attributes (N, K) in {0, 1}.
         splits: uint8 (N,), ascending: 0 train, 1 validation, 2 test.
         label_names: str (K,), of the classes or attributes; (0,) where all images are of one class.

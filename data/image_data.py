@@ -6,6 +6,9 @@ import zlib
 
 import numpy as np
 
+SPLITS = ("train", "validation", "test")
+BLOCK = 1000  # images that are looked at together, where there may be more than the memory holds
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
@@ -14,13 +17,14 @@ class ImageData:
     Attributes:
         name: e.g. "mnist".
         source: where the data came from, for people.
-        train_images, validation_images, test_images: uint8 (N, H, W, C).
+        train_images, validation_images, test_images: uint8 (N, H, W, C), arrays or `StoredImages`.
         train_labels, validation_labels, test_labels: uint8 (N,), one class per image, from 0 to
             n_classes - 1; or uint8 (N, n_classes), attributes of which each image has any number, in {0, 1}.
         n_classes: number of classes or attributes K.
         label_names: names of the K classes or attributes; () where they are just numbers.
         folder: where the files lie; "" where there are none.
         note: what a reader of the pictures must know, e.g. that this is a substitute; often empty.
+        known_checksum: the `checksum`, where it was noted when the images were stored; else "".
     """
 
     name: str
@@ -35,6 +39,7 @@ class ImageData:
     note: str = ""
     label_names: tuple = ()
     folder: str = ""
+    known_checksum: str = ""
 
     @classmethod
     def from_official_split(cls, name, source, train, test, **kwargs):
@@ -55,6 +60,24 @@ class ImageData:
             *test,
             **kwargs,
         )
+
+    def with_images(self, images):
+        """The same with other images: those of training, validation and test."""
+        return dataclasses.replace(self, **{f"{s}_images": i for s, i in zip(SPLITS, images, strict=True)})
+
+    @property
+    def stored(self):
+        """Whether the images are on the disk and are read as they are needed."""
+        return not isinstance(self.train_images, np.ndarray)
+
+    @property
+    def n_bytes(self):
+        """Of all images."""
+        return sum(getattr(self, f"{split}_images").nbytes for split in SPLITS)
+
+    def held(self):
+        """The same with all images in memory."""
+        return self.with_images([getattr(self, f"{split}_images")[:] for split in SPLITS])
 
     @property
     def has_attributes(self):
@@ -84,10 +107,13 @@ class ImageData:
     @functools.cached_property
     def checksum(self):
         """CRC-32 of all images and labels in their order, as eight hexadecimal digits."""
+        if self.known_checksum:
+            return self.known_checksum
         crc = 0
-        for split in ("train", "validation", "test"):
-            for part in ("images", "labels"):
-                crc = zlib.crc32(np.ascontiguousarray(getattr(self, f"{split}_{part}")), crc)
+        for split in SPLITS:
+            for part in (getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")):
+                for start in range(0, len(part), BLOCK):
+                    crc = zlib.crc32(np.ascontiguousarray(part[start : start + BLOCK]), crc)
         return f"{crc:08x}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from data.image_cache import DecodedImages, cache_key, cached
 from data.image_data import stratified_choice
 from data.readers import decode_picture, quiet_decoders
+from data.source import ImageSource, shard_places
 from utils.errors import UserError
 from utils.untrusted import is_file_inside, read_limited
 
@@ -39,8 +40,7 @@ def load_folder(folders, image_size):
     names = [name for name, _, _ in files]
     labels, label_names = folder_classes(names)
 
-    def decode():
-        images, readable = decode_files(folder, names, image_size)
+    def arrange(images, readable):
         if readable.sum() < 3:
             raise UserError(
                 f"{folder}: {readable.sum()} of {len(names)} images can be read, and three splits need 3."
@@ -52,9 +52,52 @@ def load_folder(folders, image_size):
         texts = np.array(label_names, str), np.array(unreadable, str)
         return DecodedImages(images[order], kept[order], splits[order], *texts)
 
-    path = folder / f"aae_folder_{image_size}.npz"
-    decoded = cached(path, cache_key(image_size, files), image_size, decode)
-    return decoded.image_data("folder", str(folder), folder)
+    return picture_source(
+        "folder",
+        str(folder),
+        folder,
+        image_size,
+        cache_key(image_size, files),
+        len(files),
+        lambda: (len(names), iter(names)),
+        file_reader(folder),
+        arrange,
+    )
+
+
+def picture_source(name, source, folder, image_size, key, count, items, read, arrange):
+    """The `ImageSource` of pictures that are cut to squares and resized.
+
+    Args:
+        name, source, folder, key: of the `ImageData` and of its cache.
+        count: number of pictures, or a few more.
+        items, read: function to the number of items and an iterator over them; function from an item to the
+            content of a picture file, which may raise OSError.
+        arrange: function of the images that can be read, or of their numbers, and of the mask of which they
+            are, to `DecodedImages`.
+    """
+
+    def decode(item):
+        return square(read(item), image_size)
+
+    def held():
+        def decoded():
+            n_items, iterator = items()
+            return arrange(*decode_images(iterator, n_items, image_size, source, decode))
+
+        path = folder / f"aae_{name}_{image_size}.npz"
+        return cached(path, key, image_size, decoded).image_data(name, source, folder)
+
+    return ImageSource(
+        count * image_size**2 * 3,
+        (image_size, image_size, 3),
+        key,
+        shard_places(folder, f"{name}_{image_size}"),
+        items,
+        decode,
+        lambda readable: arrange(np.flatnonzero(readable), readable).image_data(name, source, folder),
+        held,
+    )
 
 
 def folder_classes(names):
@@ -108,22 +151,18 @@ def find_images(folder):
     return sorted(files)
 
 
-def decode_files(folder, names, image_size):
-    """Decodes picture files: images and mask as of `decode_images`."""
-
-    def read(name):
-        return read_limited(os.path.join(folder, name), MAX_FILE_BYTES)
-
-    return decode_images(names, len(names), image_size, folder, read)
+def file_reader(folder):
+    """A function from the name of a picture file in a folder to its content."""
+    return lambda name: read_limited(os.path.join(folder, name), MAX_FILE_BYTES)
 
 
-def decode_images(items, count, image_size, source, read=bytes):
+def decode_images(items, count, image_size, source, picture):
     """Decodes pictures in parallel (OpenCV lets other threads run) into one array.
 
     Args:
         items: iterable of `count` items; no more than CHUNK of them are held at once.
         source: what the progress line calls them.
-        read: function from an item to the content of a picture file; it may raise OSError.
+        picture: function from an item to an image uint8 (S, S, 3), or OSError, ValueError, cv2.error.
 
     Returns:
         images uint8 (M, S, S, 3), RGB, of those that can be read, and a mask (count,) of which these are.
@@ -141,7 +180,7 @@ def decode_images(items, count, image_size, source, read=bytes):
 
     def decode(index, item):
         try:
-            images[index] = square(read(item), image_size)
+            images[index] = picture(item)
             readable[index] = True
         except (OSError, ValueError, cv2.error):
             pass  # the caller names those that are left out

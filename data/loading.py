@@ -1,7 +1,9 @@
 """Finds a data set on this machine, or gets it."""
 
 import importlib.util
+import math
 import os
+import shlex
 import socket
 import tempfile
 import threading
@@ -10,7 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from data import DATASETS, RESIZED, readers
-from data.image_data import ImageData, stratified_choice
+from data.image_data import SPLITS, ImageData, stratified_choice
+from data.preparation import prepare
+from data.shards import find_prepared
+from data.source import SHARE, ImageSource, available_bytes
 from utils import registry
 from utils.errors import UserError, first_line
 
@@ -34,12 +39,15 @@ PROBE_SECONDS = 3
 SUBSTITUTE_NOTE = "SUBSTITUTE DATA: scikit-learn's 1,797 digits, because MNIST was not found"
 
 
-def load_data(name, data_dir="", image_size=32):
+def load_data(name, data_dir="", image_size=32, stream=False):
     """Loads a data set by its name in `DATASETS`, or as tfds:NAME.
+
+    Images that would take more than a quarter of the free memory are not held, but read from shards.
 
     Args:
         data_dir: folder to search, or the file of npz; "" for the usual places.
         image_size: pixels along each side, of the data sets in `RESIZED`.
+        stream: whether to read the images from shards in any case.
 
     Raises:
         UserError: if the data cannot be found or read.
@@ -58,9 +66,50 @@ def load_data(name, data_dir="", image_size=32):
         folders = [Path("datasets"), home / ".keras" / "datasets", home / "tensorflow_datasets"]
     size = {"image_size": image_size} if kind in RESIZED else {}
     try:
-        return registry.load(DATASETS, kind)(folders, **size, **({"name": which} if which else {}))
+        found = registry.load(DATASETS, kind)(folders, **size, **({"name": which} if which else {}))
+        return _held_or_stored(found, stream)
     except OSError as error:  # e.g. a folder that may not be entered
         raise UserError(f"The data cannot be read: {error}.") from None
+
+
+def prepare_data(name, data_dir, image_size):
+    """Writes the shards of a data set, or mends them, and says where they are; arguments of `load_data`."""
+    found = load_data(name, data_dir, image_size, stream=None)
+    if isinstance(found, ImageData) and found.stored:
+        raise UserError(f"--prepare needs the files that {data_dir} was made from: it holds shards already.")
+    data = prepare(found if isinstance(found, ImageSource) else ImageSource.of_arrays(found))
+    counts = ", ".join(f"{len(getattr(data, f'{split}_images')):,} {split}" for split in SPLITS)
+    folder = data.train_images.shards.folder
+    print(f"{counts} images of {data.source}: --data prepared --data_dir {shlex.quote(str(folder))}")
+
+
+def _held_or_stored(found, stream):
+    """The `ImageData` of what a data set's function has returned; says so where the images are not held."""
+    if stream is None or not (stream or isinstance(found, ImageSource) or found.stored):
+        return found
+    limit, why = available_bytes() / SHARE or math.inf, "more than a quarter of the free memory"
+    if isinstance(found, ImageSource) and found.most < limit:
+        limit, why = found.most, f"more than the {found.most / 1e9:.0f} GB that are held at most"
+    stored = stream or found.n_bytes > limit
+    if isinstance(found, ImageData):
+        data = found if found.stored else _prepared(ImageSource.of_arrays(found))
+    else:
+        data = find_prepared(found)
+        if data is None and not stored:
+            return found.held()
+        data = data or prepare(found)
+    if not stored:
+        return data.held()
+    print(
+        f"The images, {found.n_bytes / 1e9:.2f} GB, are not held in memory, but read from "
+        f"{data.train_images.shards.folder}: {'--stream' if stream else why}.",
+        flush=True,
+    )
+    return data
+
+
+def _prepared(source):
+    return find_prepared(source) or prepare(source)
 
 
 def load_auto(folders):

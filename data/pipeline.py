@@ -1,5 +1,6 @@
 """Batches for `fit`: indices into images that the model holds as uint8, gathers, scales and noises."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -41,9 +42,44 @@ def _shuffled(count, batch_size, key, first_step):
     return epochs.flat_map(epoch_batches).skip(first_step % steps)
 
 
+def read_batches(batches, images, labels):
+    """The images and labels of batches of indices, as the train step would gather them from what it holds.
+
+    Which indices come is a matter of `batches` alone: workers that get disjoint ones read disjoint records.
+
+    Args:
+        batches: what `training_batches` returned, or a part of it.
+        images: uint8 (N, H, W, C), an array or `StoredImages`.
+        labels: (N,) or (N, K).
+
+    Returns:
+        A `tf.data.Dataset` of tuples: images and labels, and those of the labelled images if there are any.
+    """
+    labels = tf.constant(labels)
+    held = tf.constant(images) if isinstance(images, np.ndarray) else None
+
+    def pixels(chosen):
+        if held is not None:
+            return tf.gather(held, chosen)
+        read = tf.numpy_function(images.__getitem__, [chosen], tf.uint8)
+        read.set_shape((*chosen.shape, *images.shape[1:]))
+        return read
+
+    def read(batch):
+        return tuple(
+            part for chosen in batch.values() for part in (pixels(chosen), tf.gather(labels, chosen))
+        )
+
+    return _untuned(batches.map(read).prefetch(4))
+
+
 def evaluation_batches(images, labels, batch_size=1000):
     """All images once, in order: a `tf.data.Dataset` of (images, labels)."""
-    return _untuned(tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(1))
+    if isinstance(images, np.ndarray):
+        batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+        return _untuned(batches.prefetch(1))
+    numbers = tf.data.Dataset.range(len(images)).batch(batch_size).map(lambda chosen: {"images": chosen})
+    return read_batches(numbers, images, labels)
 
 
 def _untuned(dataset):

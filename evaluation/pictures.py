@@ -209,8 +209,8 @@ def clusters(of):
     chosen = of.probabilities.argmax(axis=1)
     members = np.zeros((len(heads), N_MEMBERS, *images.shape[1:]), np.uint8)
     for cluster, row in enumerate(members):
-        own = evenly(images[chosen == cluster], N_MEMBERS)
-        row[: len(own)] = own
+        own = evenly(np.flatnonzero(chosen == cluster), N_MEMBERS)
+        row[: len(own)] = images[own]
     plots.save_beside(
         of.plots / "clusters.png",
         heads,

@@ -113,12 +113,14 @@ class Prediction:
         Args:
             labels: as of `reconstruct`.
         """
-        images, again = checked_images(images, self.image_shape), self.reconstruct(images, labels)
+        images = checked_images(images, self.image_shape)
+        labels = None if labels is None else np.asarray(labels)
         errors = np.empty(len(images), np.float32)
         for start in range(0, len(images), INFERENCE_BATCH):
             chosen = slice(start, start + INFERENCE_BATCH)
             clean = to_unit_interval(images[chosen]).numpy()
-            errors[chosen] = np.square(again[chosen] - clean).mean(axis=(1, 2, 3))
+            again = self.reconstruct(images[chosen], None if labels is None else labels[chosen])
+            errors[chosen] = np.square(again - clean).mean(axis=(1, 2, 3))
         return Scores(errors, self.code_surprise(self.encode(images)))
 
     def code_surprise(self, codes) -> np.ndarray:
@@ -194,7 +196,8 @@ def _of_images(function):
 
 def checked_images(images, shape) -> np.ndarray:
     """Images (N, *shape), uint8 or float in [0, 1]."""
-    images = np.asarray(images)
+    if getattr(images, "dtype", None) != np.uint8:  # stored images stay where they are until they are sliced
+        images = np.asarray(images)
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
         raise ValueError(f"Expected images of shape (N, {', '.join(map(str, shape))}), got {images.shape}.")
     if images.dtype == np.uint8:

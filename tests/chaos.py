@@ -32,12 +32,14 @@ COMMON = ["--data", "digits", "--n_hidden", "64", "--batch_size", "20", "--check
 TRAININGS = {
     "supervised": ["--prior", "gaussian_mixture", "--n_z", "2"],
     "semi_supervised": ["--num_samples", "100", "--recipe", "paper", "--keep_prob", "0.9"],
+    "streamed": ["--prior", "gaussian", "--n_z", "3", "--shift", "1", "--stream"],
     "unsupervised": ["--prior", "swiss_roll", "--n_z", "2", "--precision", "bfloat16"],
     "conditional": [
         *("--network", "conv", "--conv_widths", "4,8", "--batch_norm", "--shift", "1", "--balance"),
         *("--prior", "truncated_gaussian", "--n_z", "3", "--lr_schedule", "plateau", "--lr_patience", "1"),
     ],
 }
+MODELS = {"streamed": "conditional"}  # of the trainings with other names
 TIMINGS = {"train_images_per_second", "wall_seconds"}
 
 
@@ -212,7 +214,8 @@ def chaos(folder, options):
     """Returns the number of runs that were equal to their reference, and that of kills."""
 
     def prepare(model):
-        words = ["--model", model, *TRAININGS[model], *COMMON, "--n_epoch", str(options.epochs)]
+        words = ["--model", MODELS.get(model, model), *TRAININGS[model], *COMMON]
+        words += ["--n_epoch", str(options.epochs)]
         return words, left_alone(folder / model, words, options.epochs)
 
     def one(index):

@@ -346,7 +346,9 @@ def test_flag_lines_leave_out_what_belongs_to_one_run():
     text = "\n".join(Config(run_dir="there", resume=True).flag_lines())
     assert "run_dir" not in text
     assert "resume" not in text
-    assert all(f"--{name}=" in text for name in FLAGS if name not in ("run_dir", "resume", "export"))
+    assert all(
+        f"--{name}=" in text for name in FLAGS if name not in ("run_dir", "resume", "export", "prepare")
+    )
 
 
 # Flags that have no effect beside the others

@@ -35,7 +35,7 @@ import main
 from data import MAX_PIXELS, loading
 from data.image_data import ImageData
 from data.image_folder import MAX_THREADS
-from data.loading import load_data
+from data.loading import load_data, prepare_data
 from models import MODELS, load_model
 from models.loading import CONFIG, WEIGHTS
 from training import label_reader
@@ -99,6 +99,12 @@ def write_own_tfds(folder):
 def write_own_npz(folder):
     images, labels = arrays(36)
     np.savez(folder / "own.npz", x_train=images, y_train=labels, class_names=np.array([*"abcdefghij"]))
+
+
+def write_shards(folder):
+    write_own_npz(folder)
+    prepare_data("npz", str(folder / "own.npz"), 16)
+    (folder / "own.npz").unlink()
 
 
 def write_folder(folder):
@@ -408,6 +414,11 @@ READERS = {
     "svhn": Reader(write_svhn, reads("svhn"), ANYWHERE),
     "tfds": Reader(write_tfds, reads("mnist"), [*ANYWHERE, in_file(damage_json, "*.json"), in_record]),
     "own npz": Reader(write_own_npz, reads("npz", file="own.npz"), [*ARCHIVE, damage_places]),
+    "shards": Reader(
+        write_shards,
+        reads("prepared", file="aae_npz_own_shards"),
+        [*ARCHIVE, in_file(damage_bytes, "*.bin"), damage_places],
+    ),
     "own tfds": Reader(
         write_own_tfds, reads("tfds:mnist"), [*ANYWHERE, in_file(damage_json, "*.json"), in_record]
     ),

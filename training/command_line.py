@@ -38,6 +38,11 @@ def read_config(argv):
         if name not in words.named:
             given[name] = default
     config = Config(**given)
+    if config.prepare:
+        check(config)
+        for name in sorted(words.typed - {"prepare", "data", "data_dir", "image_size", "stream"}):
+            raise UserError(f"--{name} has no effect with --prepare: leave it out.")
+        return config
     if config.export:
         check(config)
         if not config.run_dir:

@@ -8,7 +8,7 @@ import time
 
 import tensorflow as tf
 
-from data.pipeline import evaluation_batches, training_batches
+from data.pipeline import evaluation_batches, read_batches, training_batches
 from evaluation import report
 from evaluation.figures import evaluate, predicted_labels
 from evaluation.page import Page, write_page
@@ -48,6 +48,8 @@ def train_and_evaluate(run):
     except BrokenPipeError:  # of the console
         raise
     except (OSError, tf.errors.OpError) as error:
+        if run.data.stored and run.data.train_images.shards.failure:
+            raise run.data.train_images.shards.failure from None
         reason = re.sub(r"^{{.*}} ", "", first_line(error))  # TensorFlow begins with its own innards
         raise UserError(
             f"{run.directory} can no longer be written: {reason}. {run.last_good} When that is mended, go on "
@@ -74,7 +76,17 @@ def _train_and_evaluate(run):
         steps_per_execution=steps_per_call(config, steps, begin.step),
         **{f"{phase}_optimizer": getattr(model, f"{phase}_optimizer") for phase in model.phases},
     )
-    model.hold(data.train_images, run.shown_labels)
+    batches = training_batches(
+        len(data.train_images),
+        config.batch_size,
+        config.seed,
+        run.train_steps(begin),
+        run.labelled if config.learns_labels else None,
+    )
+    if data.stored:
+        batches = read_batches(batches, data.train_images, run.shown_labels)
+    else:
+        model.hold(data.train_images, run.shown_labels)
     print(
         f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
         f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
@@ -91,13 +103,7 @@ def _train_and_evaluate(run):
     start = time.perf_counter()
     with caught_signals() as signals:
         model.fit(
-            training_batches(
-                len(data.train_images),
-                config.batch_size,
-                config.seed,
-                run.train_steps(begin),
-                run.labelled if config.learns_labels else None,
-            ),
+            batches,
             epochs=config.n_epoch,
             initial_epoch=begin.epoch,
             steps_per_epoch=steps,

@@ -1,15 +1,14 @@
 """Whether a model fits into memory: where it does not, the kernel would kill the program without a word."""
 
 import math
-from pathlib import Path
 
+from data.source import available_bytes
 from models import LABEL_HEADS, LABELLED_DECODERS
 from training.schedules import updates
 from utils.errors import UserError
 
 BYTES = 4  # of a float32
 STATES = {"adam": 2, "sgd": 1}  # numbers that an optimizer keeps beside each weight
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def refuse_what_cannot_fit(config, image_shape, n_classes):
@@ -52,16 +51,3 @@ def training_bytes(config, image_shape, n_classes):
     states = of_encoder * encoder + of_decoder * decoder + discriminators
     weights, gradients = encoder + decoder + discriminators, max(encoder + decoder, discriminators)
     return BYTES * (weights + gradients + STATES[config.optimizer] * states)
-
-
-def available_bytes():
-    """Memory that is free, or that the process may have; 0 where that cannot be told."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return 0
-    try:
-        return min(free, int(CGROUP_LIMIT.read_text()))
-    except (OSError, ValueError):  # no limit, or another system
-        return free

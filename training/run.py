@@ -15,7 +15,7 @@ import numpy as np
 
 from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
-from data.loading import SUBSTITUTE_NOTE, load_data
+from data.loading import SUBSTITUTE_NOTE, load_data, prepare_data
 from models.model_file import data_differences
 from training.checkpoints import Checkpoint, choose_checkpoint, saved_checkpoints
 from training.history import read_history
@@ -102,6 +102,11 @@ class Run:
         }
 
 
+def prepare_shards(config):
+    """--prepare: writes the shards of the data of a `Config`."""
+    prepare_data(config.data, config.data_dir, config.image_size)
+
+
 def prepare_run(config):
     """Loads the data and sets up the run directory.
 
@@ -112,7 +117,7 @@ def prepare_run(config):
         refuse_attributes(config)  # before minutes of decoding
     if config.data in RESIZED:
         refuse_image_shape(config, (config.image_size, config.image_size))  # likewise
-    data = load_data(config.data, config.data_dir, config.image_size)
+    data = load_data(config.data, config.data_dir, config.image_size, config.stream)
     if data.has_attributes:
         refuse_attributes(config)
     if data.name == "npz" and data.n_classes == 1 and config.model != "unsupervised":

@@ -83,6 +83,8 @@ class Config(ModelSettings):
         at_most=512,
         only={"data": tuple(sorted(RESIZED))},
     )
+    stream: bool = setting(False, "Read the images from shards, even if they fit.", "data", changeable=True)
+    prepare: bool = setting(False, "Train nothing, but write or mend the shards.", "data", changeable=True)
 
     batch_size: int = setting(128, "Images per update.", "training", at_least=1)
     optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
@@ -276,7 +278,7 @@ class Config(ModelSettings):
     def flag_lines(self):
         """The flags that repeat this run elsewhere, one per line: a flag file for `--flagfile`."""
         values = dataclasses.asdict(self)
-        for name in ("run_dir", "resume", "export"):
+        for name in ("run_dir", "resume", "export", "prepare"):
             del values[name]
         return [f"--{name}={value}" for name, value in values.items()]
 
