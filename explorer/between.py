@@ -29,7 +29,7 @@ class Between:
                 with gr.Column(min_width=260), gr.Group():
                     ends.append(gr.Radio(kinds, value=kinds[0], label=name))
                     count = len(subject.data.test_images) if subject.data else 1
-                    title = f"Number of the test image, 0 to {count - 1}"
+                    title = f"Its number, 0 to {count - 1}"
                     ends.append(
                         gr.Number(
                             min(number, count - 1), label=title, precision=0, visible=subject.data is not None

@@ -57,7 +57,7 @@ def _laid_out(grey, size, share, centre):
         mass = ink.astype(float)
         middle = [np.average(np.arange(ink.shape[axis]), weights=mass.sum(axis=1 - axis)) for axis in (0, 1)]
     else:
-        middle = [(side - 1) / 2 for side in ink.shape]
+        middle = [side / 2 for side in ink.shape]
     image = np.zeros(size, np.uint8)
     # Such that the middle of the ink comes to the middle of the image, as far as all of it stays inside.
     top, left = (

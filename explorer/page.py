@@ -58,16 +58,15 @@ def build(subject, run_dir):
     of = subject.model.settings
     with gr.Blocks(title="Adversarial autoencoder", analytics_enabled=False) as page:
         note = subject.data.note if subject.data else "without test images: the data is not on this machine"
-        gr.Markdown(
-            f"## {Path(run_dir).resolve().name}\n{subject.model.name} on {subject.data_name}, prior "
-            f"{of.prior}, n_z {of.n_z}" + (f". **{note}**" if note else "")
-        )
+        kind, note = subject.model.name.removesuffix("_aae"), f". **{note}**" if note else ""
+        about = f"{kind} on {subject.data_name}, prior {of.prior}, n_z {of.n_z}{note}"
+        gr.Markdown(f"## {Path(run_dir).resolve().name}\n{about}")
         with gr.Tabs(selected="walk") as tabs:
             with gr.Tab("Walk", id="walk"):
                 walk = Walk(subject)
             with gr.Tab("Your image", id="yours"):
                 own = YourImage(subject)
-            with gr.Tab("Between two images", id="between"):
+            with gr.Tab("Between", id="between"):
                 Between(subject, own)
             with gr.Tab("Run", id="run"):
                 Run(run_dir)

@@ -37,9 +37,9 @@ class Run:
                 curves = gr.HTML(elem_classes="aae-pictures", elem_id="curves")
             with gr.Column(min_width=300):
                 figures = gr.Markdown(elem_id="figures")
-        first = gr.Gallery(label=self._directory.name, columns=3, object_fit="contain", format="png")
-        second = gr.Gallery(label="the other", columns=3, object_fit="contain", format="png", visible=False)
-        first.value = first.postprocess(drawn(self._directory))
+        looks = {"columns": 3, "object_fit": "contain", "format": "png", "height": "auto"}
+        gr.Gallery(drawn(self._directory), label=self._directory.name, **looks)
+        second = gr.Gallery(label="the other", visible=False, **looks)
         curves.value, figures.value = self._compared([self._directory])
         other.input(self._beside, other, [curves, figures, second], show_progress="minimal")
 

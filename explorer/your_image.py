@@ -42,7 +42,7 @@ class YourImage:
                     visible=hasattr(model, "classify"),
                 )
                 self._opinions = gr.Label(
-                    label="D: how probably the code is a sample of the prior", num_top_classes=MAX_SHOWN
+                    label="D takes the code for the prior's", num_top_classes=MAX_SHOWN, show_heading=False
                 )
             if model.n_z > 1:
                 with gr.Column(min_width=300, elem_classes="aae-fixed"):
@@ -67,8 +67,8 @@ class YourImage:
         code, label = of.model.encode(image[None])[0], labels[0] if labels else None
         again = of.decode(code, of.read_row(image, label))
         both = [
-            pictures.shown(image, "as the model sees it", "seen"),
-            pictures.shown(again, "its reconstruction", "reconstruction"),
+            pictures.shown(image, "the model sees", "seen"),
+            pictures.shown(again, "and rebuilds", "reconstruction"),
         ]
         text = ", ".join(f"{value:.2f}" for value in code[:6]) + (", …" if len(code) > 6 else "")
         axes = (0, 1) if of.model.n_z > 1 else None
