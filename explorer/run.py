@@ -37,7 +37,7 @@ class Run:
                 curves = gr.HTML(elem_classes="aae-pictures", elem_id="curves")
             with gr.Column(min_width=300):
                 figures = gr.Markdown(elem_id="figures")
-        looks = {"columns": 3, "object_fit": "contain", "format": "png", "height": "auto"}
+        looks = {"columns": 2, "object_fit": "contain", "format": "png", "height": "auto"}
         gr.Gallery(drawn(self._directory), label=self._directory.name, **looks)
         second = gr.Gallery(label="the other", visible=False, **looks)
         curves.value, figures.value = self._compared([self._directory])

@@ -113,8 +113,12 @@ class Walk:
 
     def show(self, code, axes, row):
         """Values of `outputs` for a code (n_z,) on the plane of two axes, from 0, with a label's row (K,)."""
-        sliders = [round(float(value), 4) for value in code[: len(self._sliders)]]
-        return [np.asarray(code).tolist(), self._picture(code, row, axes), *sliders]
+        return [np.asarray(code).tolist(), self._picture(code, row, axes), *self._positions(code)]
+
+    def _positions(self, code):
+        """Where the sliders stand for a code (n_z,), which may lie beyond their ends."""
+        limit = round(self.subject.limit, 2)
+        return [round(float(np.clip(value, -limit, limit)), 4) for value in code[: len(self._sliders)]]
 
     def _picture(self, code, row, axes):
         image, others = self.subject.with_all_labels(code, row)
@@ -163,8 +167,12 @@ class Walk:
     @told
     def _slid(self, *values):
         code, axes, row, sliders = self.read(values)
-        code = self.subject.code([*sliders, *code[len(sliders) :]])
-        return self.show(code, axes, row)[:2]
+        values = code.tolist()
+        # The sliders that stand where the code had them have not been moved.
+        for axis, (position, before) in enumerate(zip(sliders, self._positions(code), strict=True)):
+            if position != before:
+                values[axis] = position
+        return self.show(self.subject.code(values), axes, row)[:2]
 
     @told
     def _value_of(self, code, axis):
