@@ -4,7 +4,7 @@ import gradio as gr
 import numpy as np
 
 from explorer import lines, pictures
-from explorer.parts import AT_ONCE, told
+from explorer.parts import SOON, told
 from utils.errors import UserError
 
 MAX_STEPS = 30
@@ -46,8 +46,7 @@ class Between:
             [*ends, steps, way, own.image, *own.labels],
             result,
             api_name="between",
-            queue=False,
-            trigger_mode=AT_ONCE["trigger_mode"],
+            **SOON,
         )
 
     @told

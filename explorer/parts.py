@@ -8,11 +8,13 @@ from utils.errors import UserError, first_line
 
 # Of what must answer at once: straight to the function, and of many requests only the last.
 AT_ONCE = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last"}
+# Of what a user can get wrong: only events that go through the queue can tell without an error.
+SOON = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": None}
 MAX_BUTTONS = 12  # labels: more are a list to choose from
 
 
 def told(function):
-    """A function of an event whose mistakes the page tells of, and then stays as it is."""
+    """A function of an event of `SOON` whose mistakes the page tells of, and then stays as it is."""
 
     @functools.wraps(function)
     def wrapped(*values, **others):
@@ -21,6 +23,19 @@ def told(function):
         except (UserError, ValueError) as error:
             gr.Warning(first_line(error))
             return gr.skip()
+
+    return wrapped
+
+
+def refused(function):
+    """A function of an event of `AT_ONCE`, which the page's own controls never call with what is wrong."""
+
+    @functools.wraps(function)
+    def wrapped(*values, **others):
+        try:
+            return function(*values, **others)
+        except (UserError, ValueError) as error:
+            raise gr.Error(first_line(error), print_exception=False) from None
 
     return wrapped
 

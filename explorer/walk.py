@@ -4,7 +4,7 @@ import gradio as gr
 import numpy as np
 
 from explorer import pictures
-from explorer.parts import AT_ONCE, chosen, label_choice, told
+from explorer.parts import AT_ONCE, SOON, chosen, label_choice, refused, told
 from utils.errors import UserError
 
 FOLLOW = "aaeFollow('decoded', 'plane')"  # has the plane's mark go where the code is
@@ -61,9 +61,9 @@ class Walk:
                 **AT_ONCE,
             )
         if self._more:
-            self._more[0].input(self._value_of, [self.code, self._more[0]], self._more[1], **AT_ONCE)
+            self._more[0].input(self._value_of, [self.code, self._more[0]], self._more[1], **SOON)
             self._more[1].input(self._numbered, [self.code, *self.axes, *self.labels, *self._more],
-                                self.outputs, **AT_ONCE)  # fmt: skip
+                                self.outputs, **SOON)  # fmt: skip
 
     @property
     def _first_row(self):
@@ -139,32 +139,32 @@ class Walk:
         row = chosen(self.subject, values[count : count + n_labels])
         return code, axes, row, values[count + n_labels :]
 
-    @told
+    @refused
     def _new(self, *values):
         _, axes, row, _ = self.read(values)
         return self.show(self.subject.sample(), axes, row)
 
-    @told
+    @refused
     def _back(self, *values):
         _, axes, row, _ = self.read(values)
         return self.show(self.subject.mean, axes, row)
 
-    @told
+    @refused
     def _again(self, *values):
         return self.show(*self.read(values)[:3])
 
-    @told
+    @refused
     def _draw_plane(self, *values):
         return pictures.plane(self.subject, tuple(int(axis) - 1 for axis in values))
 
-    @told
+    @refused
     def _pointed(self, event: gr.EventData, *values):
         code, axes, row, _ = self.read(values)
         code = code.copy()
         code[list(axes)] = pictures.point(self.subject, event.left, event.top)
         return self.show(code, axes, row)
 
-    @told
+    @refused
     def _slid(self, *values):
         code, axes, row, sliders = self.read(values)
         values = code.tolist()

@@ -4,7 +4,7 @@ import gradio as gr
 
 from explorer import pictures
 from explorer.own_images import MAX_BYTES, like_the_data, picture_of
-from explorer.parts import AT_ONCE, chosen, label_choice, told
+from explorer.parts import SOON, chosen, label_choice, told
 
 PAD = """<div class="aae-pad"><canvas id="pad" width="280" height="280"></canvas>
 <p>Draw here, or drop a picture.</p>
@@ -48,9 +48,9 @@ class YourImage:
                 with gr.Column(min_width=300, elem_classes="aae-fixed"):
                     gr.HTML(pictures.plane(subject, (0, 1)), elem_id="your-plane", js_on_load=None)
         outputs = [self.image, self._result, self._probabilities, self._opinions, self.move]
-        pad.select(self._taken, self.labels, outputs, api_name="picture", **AT_ONCE)
+        pad.select(self._taken, self.labels, outputs, api_name="picture", **SOON)
         for component in self.labels:
-            component.input(self._again, [self.image, *self.labels], outputs, **AT_ONCE)
+            component.input(self._again, [self.image, *self.labels], outputs, **SOON)
 
     @told
     def _taken(self, event: gr.EventData, *labels):
@@ -99,4 +99,4 @@ class YourImage:
             ]
 
         inputs = [self.image, *walk.axes, *self.labels]
-        self.move.click(go, inputs, [tabs, *walk.outputs, *walk.labels], **AT_ONCE)
+        self.move.click(go, inputs, [tabs, *walk.outputs, *walk.labels], **SOON)
