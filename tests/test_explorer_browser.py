@@ -254,7 +254,7 @@ def test_another_run_comes_beside_it(page):
     assert "test_error_percent" in page.locator("#figures").inner_text()
     page.get_by_label("Another run beside it").click()
     changed(page, "#curves img", lambda: page.get_by_role("option", name="second").click())
-    page.locator("#figures").get_by_text("second").wait_for()
+    page.get_by_role("columnheader", name="second").wait_for()
 
 
 def test_a_gigabyte_is_refused_unread(address):
