@@ -1,12 +1,15 @@
 // The plane: a press, and a move while pressed, sends the point of the picture, as shares of its sides.
 function aaePlane(element, trigger) {
-  let pressed = false;
+  let pressed = false, rest = 0;
   const send = (event) => {
     const box = element.querySelector(".aae-plane img")?.getBoundingClientRect();
     if (!box) return;
     const left = (event.clientX - box.left) / box.width, top = (event.clientY - box.top) / box.height;
     aaeMark(element, left, top);
     trigger("select", { left, top });
+    // While an answer is awaited Gradio may drop what comes, so where the pointer rests is sent once more.
+    clearTimeout(rest);
+    rest = setTimeout(() => trigger("release", { left, top }), 150);
   };
   element.addEventListener("pointerdown", (event) => {
     if (!event.target.closest(".aae-plane")) return;

@@ -51,15 +51,14 @@ class Walk:
             component.input(self._again, inputs, self.outputs, **AT_ONCE)
         if self._plane:
             self._plane.select(self._pointed, inputs, self.outputs, api_name="point", **AT_ONCE)
+            self._plane.release(self._pointed, inputs, self.outputs, api_visibility="private", **AT_ONCE)
             for axis in self.axes:
                 axis.input(self._draw_plane, self.axes, self._plane, **AT_ONCE)
+        moved = [self.code, *self.axes, *self.labels, *self._sliders]
         for slider in self._sliders:
-            slider.input(
-                self._slid,
-                [self.code, *self.axes, *self.labels, *self._sliders],
-                [self.code, self.picture],
-                **AT_ONCE,
-            )
+            # As of the plane: the last of many moves may be dropped, and the release is not.
+            for event in (slider.input, slider.release):
+                event(self._slid, moved, [self.code, self.picture], **AT_ONCE)
         if self._more:
             self._more[0].input(self._value_of, [self.code, self._more[0]], self._more[1], **SOON)
             self._more[1].input(self._numbered, [self.code, *self.axes, *self.labels, *self._more],

@@ -173,10 +173,25 @@ def test_walking_decodes_what_the_model_decodes(page, model):
 
     for place in ((0.7, 0.4), (0.3, 0.6)):
         changed(page, "#decoded-image", lambda place=place: press(*place))
-        page.wait_for_timeout(500)  # until the sliders have followed
+        page.wait_for_timeout(1000)  # until the sliders have followed
         image, code = decoded(page)
         assert agrees(model, image, code, label=0)
         seen.append(code)
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["width"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["width"], steps=30)
+    page.wait_for_timeout(3000)  # the drag rests, and the last of its points is decoded
+    image, dragged = decoded(page)
+    assert agrees(model, image, dragged, label=0)
+    # The axes take 0.89 of the picture's width, from 0.09 on.
+    limit = float(page.locator("input[type=range]").first.get_attribute("max"))
+    assert dragged[0] == pytest.approx(limit * (2 * (0.8 - 0.09) / 0.89 - 1), abs=0.05)
+    page.mouse.up()
+    assert page.locator("#plane .aae-mark").is_visible()
+    changed(page, "#decoded-image", lambda: press(0.3, 0.6))
+    page.wait_for_timeout(1000)
     assert seen[0][0] > 0.2 > seen[1][0]
     assert seen[0][1] > seen[1][1]
     changed(page, "#decoded-image", lambda: page.get_by_label("5", exact=True).check())
