@@ -1,15 +1,23 @@
-// The plane: a press, and a move while pressed, sends the point of the picture, as shares of its sides.
+// The plane: a press, and a move while pressed, sends the point of the picture, as shares of its sides. One
+// question is under way at a time; where the pointer is when its answer comes, is the next one.
+const AAE_PATIENCE = 2000;  // milliseconds until an answer is given up
 function aaePlane(element, trigger) {
-  let pressed = false, rest = 0;
+  let pressed = false, wanted = null, waiting = 0;
+  const ask = () => {
+    clearTimeout(waiting);
+    waiting = 0;
+    if (!wanted) return;
+    trigger("select", wanted);
+    wanted = null;
+    waiting = setTimeout(ask, AAE_PATIENCE);
+  };
+  window.addEventListener("aae-answer", ask);
   const send = (event) => {
     const box = element.querySelector(".aae-plane img")?.getBoundingClientRect();
     if (!box) return;
-    const left = (event.clientX - box.left) / box.width, top = (event.clientY - box.top) / box.height;
-    aaeMark(element, left, top);
-    trigger("select", { left, top });
-    // While an answer is awaited Gradio may drop what comes, so where the pointer rests is sent once more.
-    clearTimeout(rest);
-    rest = setTimeout(() => trigger("release", { left, top }), 150);
+    wanted = { left: (event.clientX - box.left) / box.width, top: (event.clientY - box.top) / box.height };
+    aaeMark(element, wanted.left, wanted.top);
+    if (!waiting) ask();
   };
   element.addEventListener("pointerdown", (event) => {
     if (!event.target.closest(".aae-plane")) return;

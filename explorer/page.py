@@ -7,8 +7,10 @@ import threading
 import warnings
 from pathlib import Path
 
-# Before Gradio is imported, which reads them: it asks its makers for news otherwise.
+# Before Gradio is imported, which reads them: it asks its makers for news otherwise, and FastAPI below it would
+# send traces wherever the environment says.
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1")
+os.environ.update(OTEL_SDK_DISABLED="true", FASTAPI_OTEL_AUTO_CONFIGURE="false")
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -23,6 +25,7 @@ from models.loading import load_model
 from utils.errors import UserError, first_line
 
 HERE = Path(__file__).parent
+CLOSING_SECONDS = 30
 LOCAL = ("127.0.0.1", "localhost", "::1")
 # Fonts that every machine has: others would come from elsewhere.
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
@@ -109,3 +112,5 @@ def served(page, host, port):
         yield url
     finally:
         page.close(verbose=False)
+        # Gradio waits for 5 seconds; a thread that still runs when Python ends has it abort.
+        page.server.thread.join(CLOSING_SECONDS)

@@ -8,6 +8,7 @@ from explorer.parts import AT_ONCE, SOON, chosen, label_choice, refused, told
 from utils.errors import UserError
 
 FOLLOW = "aaeFollow('decoded', 'plane')"  # has the plane's mark go where the code is
+ANSWERED = "window.dispatchEvent(new Event('aae-answer'))"  # has the plane ask what waits
 MAX_SLIDERS = 12  # axes; the others are chosen by their number
 
 
@@ -35,7 +36,7 @@ class Walk:
                 self.picture = gr.HTML(
                     self._picture(subject.mean, self._first_row, (0, 1)[:n_z]),
                     elem_id="decoded",
-                    js_on_load=f"{FOLLOW}; watch('value', () => {FOLLOW})",
+                    js_on_load=f"{FOLLOW}; watch('value', () => {{ {FOLLOW}; {ANSWERED} }})",
                 )
                 with gr.Row():
                     new = gr.Button("New sample", variant="primary", elem_id="new-sample")
@@ -50,13 +51,14 @@ class Walk:
         for component in (*self.axes, *self.labels):
             component.input(self._again, inputs, self.outputs, **AT_ONCE)
         if self._plane:
-            self._plane.select(self._pointed, inputs, self.outputs, api_name="point", **AT_ONCE)
-            self._plane.release(self._pointed, inputs, self.outputs, api_visibility="private", **AT_ONCE)
+            # The plane itself asks one question at a time, so none may be dropped.
+            one = {**AT_ONCE, "trigger_mode": "multiple"}
+            self._plane.select(self._pointed, inputs, self.outputs, api_name="point", **one)
             for axis in self.axes:
                 axis.input(self._draw_plane, self.axes, self._plane, **AT_ONCE)
         moved = [self.code, *self.axes, *self.labels, *self._sliders]
         for slider in self._sliders:
-            # As of the plane: the last of many moves may be dropped, and the release is not.
+            # While an answer is awaited the last of many moves may be dropped; the release is not.
             for event in (slider.input, slider.release):
                 event(self._slid, moved, [self.code, self.picture], **AT_ONCE)
         if self._more:
