@@ -7,8 +7,8 @@ import threading
 import warnings
 from pathlib import Path
 
-# Before Gradio is imported, which reads them: it asks its makers for news otherwise, and FastAPI below it would
-# send traces wherever the environment says.
+# Before Gradio is imported, which reads them: it asks its makers for news otherwise, and FastAPI below it
+# would send traces wherever the environment says.
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1")
 os.environ.update(OTEL_SDK_DISABLED="true", FASTAPI_OTEL_AUTO_CONFIGURE="false")
 
