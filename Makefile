@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # A file's tests share trained runs, so one worker takes them all; tests/conftest.py says which file comes first.
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-slow chaos paper compare flags lint bench setup
+.PHONY: help run test test-slow test-browser explore chaos paper compare flags lint bench setup
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 |\2/p' Makefile | column -t -s '|'
@@ -19,8 +19,18 @@ test: $(VENV)/installed-dev ## the fast tests, in minutes
 	@echo "Test report: build/test-report.xml"
 
 test-slow: $(VENV)/installed-dev ## statistical checks and long trainings, with the coverage of all tests
-	$(TEST) -m "slow or not slow" --cov --cov-report=term:skip-covered --junitxml=build/test-slow-report.xml
+	$(TEST) -m "not browser" --cov --cov-report=term:skip-covered --junitxml=build/test-slow-report.xml
 	@echo "Test report: build/test-slow-report.xml"
+
+# Chromium comes with the system (Debian: apt install chromium); without it, or Gradio, the tests say so and are skipped.
+test-browser: $(VENV)/installed-dev ## the explorer's page in Chromium
+	$(BIN)/python -m pip install --quiet --requirement requirements-browser.txt || \
+	  echo "requirements-browser.txt cannot be installed: the tests will be skipped."
+	$(BIN)/python -m pytest tests/test_explorer_browser.py -m browser --junitxml=build/test-browser-report.xml
+
+explore: $(VENV)/installed ## a page in which a trained model is walked through; make explore RUN=runs/NAME
+	$(BIN)/python -m pip install --quiet --requirement requirements-explore.txt
+	$(BIN)/python main.py --explore --run_dir $(RUN) $(EXPLORE_ARGS)
 
 chaos: $(VENV)/installed-dev ## trainings killed at random and resumed, against one left alone; CHAOS_ARGS="--runs 3"
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

@@ -27,6 +27,16 @@ def main(argv):
             check_own_parts(saved)
             export_run(config, saved, *noted)
             return 0
+        if config.explore:
+            from training.exploration import prepare_exploration
+
+            explored = prepare_exploration(config)
+            start_tensorflow()
+            check_own_parts(explored[0])
+            from explorer.page import explore
+
+            explore(config, *explored)
+            return 0
         if own_parts(config):
             start_tensorflow()
             check_own_parts(config)

@@ -1,5 +1,7 @@
 """Finds a data set on this machine, or gets it."""
 
+import contextlib
+import contextvars
 import importlib.util
 import math
 import os
@@ -36,6 +38,7 @@ LABEL_NAMES = {
     ),
 }
 PROBE_SECONDS = 3
+_MAY_DOWNLOAD = contextvars.ContextVar("may_download", default=True)
 SUBSTITUTE_NOTE = "SUBSTITUTE DATA: scikit-learn's 1,797 digits, because MNIST was not found"
 
 
@@ -156,6 +159,16 @@ def load_digits(folders, note=""):
     )
 
 
+@contextlib.contextmanager
+def without_downloads():
+    """Within it, data that is not on this machine is not found."""
+    token = _MAY_DOWNLOAD.set(False)
+    try:
+        yield
+    finally:
+        _MAY_DOWNLOAD.reset(token)
+
+
 class DataNotFound(UserError):
     """The data is neither here nor to be downloaded."""
 
@@ -273,6 +286,8 @@ def download_tfds(name, folders, host="storage.googleapis.com"):
     Raises:
         DataNotFound: if the host cannot be reached, or the download fails.
     """
+    if not _MAY_DOWNLOAD.get():
+        raise DataNotFound(f"No {name} in {', '.join(map(str, folders))}: pass --data_dir with its files.")
     if not _reachable(host):
         raise DataNotFound(
             f"No {name} in {', '.join(map(str, folders))}, and {host} cannot be reached to download "

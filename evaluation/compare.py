@@ -24,7 +24,7 @@ from utils.untrusted import read_limited
 MAX_BYTES = 2**24  # of each file that is read
 FOLDER = Path("runs", "comparison")
 # What runs may always differ in.
-PLACES = ("run_dir", "data_dir", "resume", "export")
+PLACES = ("run_dir", "data_dir", "resume", "export", "explore", "explore_host", "explore_port")
 N_COLUMNS = 3  # of curves
 CURVES = {
     "val_reconstruction_mse": "validation: reconstruction error",

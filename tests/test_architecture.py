@@ -7,10 +7,11 @@ from conftest import ROOT
 
 # Who may import whom: a room may use itself and those to its right.
 LAYERS = {
-    "main": {"training", "utils"},
+    "main": {"explorer", "training", "utils"},
     "experiments": {"main", "benchmarks", "training", "models", "utils"},
     "benchmarks": {"main", "training", "evaluation", "models", "data", "utils"},
     "training": {"evaluation", "models", "priors", "data", "utils"},
+    "explorer": {"evaluation", "models", "priors", "data", "utils"},
     "evaluation": {"models", "utils"},
     "models": {"priors", "data", "utils"},
     "priors": {"utils"},
@@ -19,6 +20,7 @@ LAYERS = {
 }
 # Imports within functions: they keep TensorFlow and NumPy out of the first half second.
 LATE = {"training.run", "training.fit", "training.export", "models.loading", "benchmarks", "main"}
+LATE |= {"training.exploration", "explorer.page"}
 # Those of `training.own_parts`, which looks at classes of the user's own.
 LATE |= {"models.adversarial_autoencoder", "models.semi_supervised", "priors.prior"}
 FILES = [

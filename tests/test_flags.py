@@ -15,6 +15,7 @@ from priors import PLANAR_PRIORS, PRIORS
 from training.run import prepare_run
 from training.schedules import count_plateaus
 from training.settings import Config
+from training.use_settings import USES
 from utils.errors import UserError
 from utils.files import write_json
 from utils.settings import meaningless
@@ -346,9 +347,8 @@ def test_flag_lines_leave_out_what_belongs_to_one_run():
     text = "\n".join(Config(run_dir="there", resume=True).flag_lines())
     assert "run_dir" not in text
     assert "resume" not in text
-    assert all(
-        f"--{name}=" in text for name in FLAGS if name not in ("run_dir", "resume", "export", "prepare")
-    )
+    left_out = ("run_dir", "resume", "prepare", *USES)
+    assert all(f"--{name}=" in text for name in FLAGS if name not in left_out)
 
 
 # Flags that have no effect beside the others

@@ -15,6 +15,11 @@ from utils.errors import UserError
 from utils.settings import check, meaningless
 
 VERSION = "2.0"
+# What uses a trained model, and the flags that mean something beside it.
+BESIDE = {
+    "export": ("run_dir",),
+    "explore": ("run_dir", "data_dir", "explore_host", "explore_port"),
+}
 
 
 def read_config(argv):
@@ -43,14 +48,16 @@ def read_config(argv):
         for name in sorted(words.typed - {"prepare", "data", "data_dir", "image_size", "stream"}):
             raise UserError(f"--{name} has no effect with --prepare: leave it out.")
         return config
-    if config.export:
-        check(config)
-        if not config.run_dir:
-            raise UserError("--export needs the --run_dir of the run whose model it writes.")
-        for name in sorted(words.typed - {"export", "run_dir"} - own_parts(config).keys()):
-            raise UserError(f"--{name} has no effect with --export: leave it out.")
-        find_own_parts(config, argv)
-        return config
+    for use, beside in BESIDE.items():
+        if getattr(config, use):
+            check(config)
+            if not config.run_dir:
+                raise UserError(f"--{use} needs the --run_dir of the run whose model it takes.")
+            for name in sorted(words.typed - {use, *beside} - own_parts(config).keys()):
+                raise UserError(f"--{name} has no effect with --{use}: leave it out.")
+            find_own_parts(config, argv)
+            # The run knows where its data lay, unless another place is named.
+            return config if "data_dir" in words.named else dataclasses.replace(config, data_dir="")
     if config.resume:
         if not config.run_dir:
             raise UserError("--resume needs the --run_dir of the run to go on with.")

@@ -6,9 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from training.own_parts import own_parts
 from training.run import locked
-from training.saved_config import read_saved_config, saved_figures
+from training.saved_config import saved_figures
+from training.trained_run import trained_run
 from utils.errors import UserError, first_line
 from utils.files import atomic_folder, write_text
 
@@ -53,19 +53,13 @@ def prepare_export(config):
     Raises:
         UserError: without a run, a trained model or the packages, in one line.
     """
-    directory = Path(config.run_dir)
-    saved, data = read_saved_config(directory)
-    for name, value in own_parts(saved).items():
-        if getattr(config, name) != value:
-            raise UserError(f"The run's --{name} {value} is code: to run it, add --{name} {value}.")
-    if not (directory / "model.keras").is_file():
-        raise UserError(f"{directory} has no trained model yet: finish it with --resume.")
+    saved, data = trained_run(config)
     missing = [name for name in PACKAGES[config.export] if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
             f"--export {config.export} needs {', '.join(missing)}: pip install -r requirements-export.txt."
         )
-    return saved, data, saved_figures(directory)
+    return saved, data, saved_figures(Path(config.run_dir))
 
 
 def export_run(config, saved, data, figures):

@@ -16,7 +16,8 @@ USAGE = """Trains an adversarial autoencoder and leaves pictures, figures and th
 """
 INTRODUCTION = """# Flags
 
-`make flags` writes this page from `models/settings.py` and `training/settings.py`.
+`make flags` writes this page from `models/settings.py`, `training/settings.py` and
+`training/use_settings.py`.
 
 A flag file, `--flagfile=PATH`, holds flags, one a line; later ones win. Booleans take every spelling:
 `--PMLR`, `--PMLR True`, `--PMLR=false`, `--noPMLR`. A flag that has no effect beside the others is refused

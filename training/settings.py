@@ -10,12 +10,13 @@ from models import CLUSTERING, LABELLED_DECODERS, MODELS
 from models.settings import OWN_CLASS, WITH_LABEL_HEAD, ModelSettings
 from training.recipes import RECIPES
 from training.schedules import SCHEDULES, learning_rates
+from training.use_settings import USES, UseSettings
 from utils.errors import UserError
 from utils.settings import check, setting
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ModelSettings):
+class Config(ModelSettings, UseSettings):
     """Everything that a run depends on. `main.py` makes one flag of each field."""
 
     model: str = setting("supervised", "What to train.", "first", choices=MODELS, **OWN_CLASS)
@@ -58,15 +59,6 @@ class Config(ModelSettings):
     )
     run_dir: str = setting("", "Folder for the results; by default a new one in runs/.", "first")
     resume: bool = setting(False, "Go on from the last checkpoint of run_dir.", "first", changeable=True)
-
-    export: str = setting(
-        "",
-        "Train nothing, but write the model of run_dir for use without this program: onnx or saved_model.",
-        "output",
-        pattern="(onnx|saved_model)?",
-        example="onnx or saved_model",
-        changeable=True,
-    )
 
     data_dir: str = setting(
         "",
@@ -278,7 +270,7 @@ class Config(ModelSettings):
     def flag_lines(self):
         """The flags that repeat this run elsewhere, one per line: a flag file for `--flagfile`."""
         values = dataclasses.asdict(self)
-        for name in ("run_dir", "resume", "export", "prepare"):
+        for name in ("run_dir", "resume", "prepare", *USES):
             del values[name]
         return [f"--{name}={value}" for name, value in values.items()]
 

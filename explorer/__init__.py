@@ -1,0 +1,1 @@
+"""The page on which a trained model is walked through, in a browser on this machine."""
