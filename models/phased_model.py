@@ -95,15 +95,16 @@ class PhasedModel(keras.Model):
         if self.distribute_strategy.num_replicas_in_sync == 1:
             return {mean.name: [float(v) for v in mean.variables] for mean in self.train_trackers}
 
-        @tf.function
+        def of_replica():
+            return tf.stack([tf.convert_to_tensor(v) for m in self.train_trackers for v in m.variables])[None]
+
         def of_all():
-            def of_one():
-                return tf.stack([tf.convert_to_tensor(v) for m in self.train_trackers for v in m.variables])
+            return self.distribute_strategy.gather(self.distribute_strategy.run(of_replica), axis=0)
 
-            each = self.distribute_strategy.run(lambda: of_one()[None])
-            return self.distribute_strategy.gather(each, axis=0)
-
-        held = np.reshape(of_all(), [-1, len(self.train_trackers), 2])
+        graphs = vars(self).setdefault("_graphs", {})  # past Keras, and traced once, as in `Prediction`
+        if "running_means" not in graphs:
+            graphs["running_means"] = tf.function(of_all, autograph=False).get_concrete_function()
+        held = np.reshape(graphs["running_means"](), [-1, len(self.train_trackers), 2])
         return {mean.name: held[:, i].ravel().tolist() for i, mean in enumerate(self.train_trackers)}
 
     def set_running_means(self, means):
@@ -115,17 +116,13 @@ class PhasedModel(keras.Model):
             held = np.concatenate([held.sum(axis=0, keepdims=True), others])
         held = tf.constant(held, tf.float32)
 
-        @tf.function
-        def set_all():
-            def set_one():
-                own = held[tf.distribute.get_replica_context().replica_id_in_sync_group]
-                for i, mean in enumerate(self.train_trackers):
-                    for j, variable in enumerate(mean.variables):
-                        variable.assign(own[i, j])
+        def set_replica():
+            own = held[tf.distribute.get_replica_context().replica_id_in_sync_group]
+            for i, mean in enumerate(self.train_trackers):
+                for j, variable in enumerate(mean.variables):
+                    variable.assign(own[i, j])
 
-            strategy.run(set_one)
-
-        set_all()
+        tf.function(lambda: strategy.run(set_replica), autograph=False).get_concrete_function()()
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:

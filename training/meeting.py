@@ -55,16 +55,16 @@ class Workers:
         deadline = time.monotonic() + seconds
         with _listener(self.cluster) as listener:  # a worker's own port is TensorFlow's later
             if self.is_chief:
-                problem = self._received(listener, statement, deadline, seconds)
+                answer = {"problem": self._received(listener, statement, deadline, seconds)}
+                answer["run_dir"] = statement["run_dir"]
                 for connection in self._connections.values():
-                    _send(connection, {"problem": problem, "run_dir": statement["run_dir"]})
-                if problem:
-                    raise UserError(problem)
-                return statement["run_dir"]
-        chief, answer = self._presented(statement, deadline, seconds)
+                    _send(connection, answer)
+            else:
+                self._connections[0], answer = self._presented(statement, deadline, seconds)
         if answer["problem"]:
+            for connection in self._connections.values():
+                connection.close()
             raise UserError(answer["problem"])
-        self._connections[0] = chief
         return answer["run_dir"]
 
     def _received(self, listener, statement, deadline, seconds):
