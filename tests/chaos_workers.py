@@ -68,7 +68,7 @@ class Workers:
                 "TF_CONFIG": tf_config(addresses, index),
                 "TF_NUM_INTRAOP_THREADS": "1",
             }
-            command = [sys.executable, "-u", "main.py", *(words[index] if callable(words) else words)]
+            command = [sys.executable, "-u", "main.py", *(words(index) if callable(words) else words)]
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,

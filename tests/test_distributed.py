@@ -3,19 +3,26 @@
 import dataclasses
 import json
 import os
+import random
 import re
+import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 
 import main
+from models.model_file import read_description
+from tests.chaos import differences as file_differences
+from tests.chaos_workers import COMMON, TRAININGS, free_addresses, killed, left_alone, tf_config
 from tests.chaos_workers import Workers as Processes
-from tests.chaos_workers import free_addresses, tf_config
+from training.checkpoints import saved_checkpoints
 from training.cluster import Cluster, cluster_of, read_cluster
 from training.meeting import LOST, Workers, differences
 from training.refusals import refuse_uneven
@@ -326,7 +333,6 @@ def test_the_slurm_script_starts_each_worker_as_who_it_is(stand_ins, tmp_path):
 
 
 def test_the_kubernetes_job_starts_each_worker_as_who_it_is(stand_ins):
-    yaml = pytest.importorskip("yaml")
     service, job = yaml.safe_load_all((ROOT / "configs" / "cluster" / "kubernetes.yaml").read_text())
     pod, name = job["spec"]["template"]["spec"], service["metadata"]["name"]
     container = pod["containers"][0]
@@ -345,3 +351,59 @@ def test_the_kubernetes_job_starts_each_worker_as_who_it_is(stand_ins):
 def test_the_strategy_of_earlier_runs_is_one_device():
     fields = {field.name: field for field in dataclasses.fields(Config)}
     assert fields["strategy"].metadata["before"] == "none"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_killed_worker_ends_all_and_a_resumed_run_is_exact(count, tmp_path):
+    words = ["--model", "supervised", *TRAININGS["supervised"], *COMMON, "--n_epoch", "3"]
+    seconds = left_alone(tmp_path / "alone", words, count)
+    _, problems = killed(tmp_path / "killed", words, count, 3, seconds, random.Random(count))
+    assert problems + file_differences(tmp_path / "alone", tmp_path / "killed") == []
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_worker_saves_and_stops_all(tmp_path):
+    words = ["--model", "supervised", *TRAININGS["supervised"], *COMMON, "--n_epoch", "500"]
+    workers = Processes(2, ["--run_dir", str(tmp_path / "run"), *words])
+    workers.wait_for("\nepoch 1/")
+    workers.processes[1].send_signal(signal.SIGTERM)
+    assert workers.wait() == [128 + signal.SIGTERM] * 2
+    for output in workers.outputs:
+        assert "main.py: stopped by SIGTERM. The last checkpoint is epoch_" in output
+    saved = saved_checkpoints(tmp_path / "run" / "checkpoints")
+    assert read_description(tmp_path / "run" / "checkpoints" / saved[-1].name)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_named(tmp_path):
+    """Its connections stay open, so that only TensorFlow's heartbeat tells."""
+    words = ["--model", "supervised", *TRAININGS["supervised"], *COMMON, "--n_epoch", "500"]
+    workers = Processes(2, ["--run_dir", str(tmp_path / "run"), *words])
+    workers.wait_for("\nepoch 1/")
+    workers.processes[1].send_signal(signal.SIGSTOP)
+    assert workers.processes[0].wait(120) == LOST
+    assert re.search(r"main\.py: worker 1 \(\S+\) does not answer any more, so", workers.outputs[0])
+    workers.processes[1].kill()
+    workers.wait()
+
+
+@pytest.mark.slow
+def test_the_figures_of_two_workers_lie_within_the_spread_over_seeds(tmp_path):
+    """With the usual draws, which differ: the difference of the means over seeds."""
+    words = ["--model", "supervised", "--data", "digits", "--prior", "gaussian_mixture", "--n_z", "2"]
+    words += ["--n_hidden", "64", "--n_epoch", "20", "--batch_size", "64"]
+    found = {}
+    for count in (1, 2):
+        for seed in range(4):
+            directory = tmp_path / f"{count}_{seed}"
+            several = ["--strategy", "multi_worker"] if count > 1 else ["--strategy", "none"]
+            runs = Processes(count, [*words, *several, "--seed", str(seed), "--run_dir", str(directory)])
+            assert not any(runs.wait()), runs.outputs
+            metrics = json.loads((directory / "metrics.json").read_text())
+            found.setdefault(count, []).append(
+                [metrics["test_reconstruction_mse"], metrics["component_accuracy"]]
+            )
+    one, two = (np.array(found[count]) for count in (1, 2))
+    spread = np.sqrt(one.var(axis=0, ddof=1) / 4 + two.var(axis=0, ddof=1) / 4)
+    assert (np.abs(one.mean(axis=0) - two.mean(axis=0)) < 3.5 * spread + 1e-4).all(), found
