@@ -102,7 +102,7 @@ def measure(rounds, steps, batches, hidden):
             )
             print(batch, rows[-1], flush=True)
         for worker in (one, *two):
-            worker.process.terminate()
+            worker.process.kill()  # TensorFlow has taken SIGTERM for itself
             worker.process.join()
         config = case.config()
         points.append(

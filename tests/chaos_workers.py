@@ -126,9 +126,9 @@ def killed(directory, words, count, epochs, seconds, rng):
     """Trains, kills a worker in the middle of it, and goes on to the end; returns notes and problems."""
     problems = []
     workers = Workers(count, ["--run_dir", str(directory), *words])
-    after = rng.randrange(1, epochs)
+    after = rng.randrange(1, epochs - 1)
     workers.wait_for(f"\nepoch {after}/")
-    time.sleep(rng.uniform(0, seconds))
+    time.sleep(rng.uniform(0, seconds / 2))  # the last epoch shall not have ended
     victim = rng.randrange(count)
     took = workers.kill(victim)
     for index, status in enumerate(workers.wait()):
@@ -153,7 +153,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     equal = 0

@@ -356,9 +356,9 @@ def test_the_strategy_of_earlier_runs_is_one_device():
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_killed_worker_ends_all_and_a_resumed_run_is_exact(count, tmp_path):
-    words = ["--model", "supervised", *TRAININGS["supervised"], *COMMON, "--n_epoch", "3"]
+    words = ["--model", "supervised", *TRAININGS["supervised"], *COMMON, "--n_epoch", "5"]
     seconds = left_alone(tmp_path / "alone", words, count)
-    _, problems = killed(tmp_path / "killed", words, count, 3, seconds, random.Random(count))
+    _, problems = killed(tmp_path / "killed", words, count, 5, seconds, random.Random(count))
     assert problems + file_differences(tmp_path / "alone", tmp_path / "killed") == []
 
 

@@ -1,5 +1,7 @@
 """On which devices a model is trained, and what each of them sees."""
 
+import signal
+
 import tensorflow as tf
 
 from training.refusals import refuse_uneven
@@ -16,9 +18,10 @@ def make_strategy(config, workers=None):
         UserError: if there are no two devices, or the images of a step do not divide among them.
     """
     if workers:
-        strategy = (
-            tf.distribute.MultiWorkerMirroredStrategy()
-        )  # before anything that starts TensorFlow's devices
+        # This comes before anything that starts TensorFlow's devices.
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        # It has taken SIGTERM for itself, past Python, and would no longer end the process.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     else:
         # Two logical CPUs stand for two GPUs in the tests.
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
