@@ -160,11 +160,11 @@ def prepare_run(config):
         print("warning: " + NO_BFLOAT16, flush=True)
     directory = Path(config.run_dir or _default_directory(config))
     run = Run(config, data, directory, labelled, workers=Workers(cluster) if cluster else None)
-    if not run.is_chief:
-        return _joined(_with_checkpoint(run) if config.resume else run)
-    if not config.resume and directory.exists() and not _is_unused(directory):
+    if run.is_chief and not config.resume and directory.exists() and not _is_unused(directory):
         raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
     try:
+        if not run.is_chief:
+            return _joined(_with_checkpoint(run) if config.resume else run)
         with contextlib.ExitStack() as lock:
             if cluster and not directory.exists():
                 lock.callback(_remove_unused, directory)
