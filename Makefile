@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # A file's tests share trained runs, so one worker takes them all; tests/conftest.py says which file comes first.
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-slow test-browser explore chaos paper compare flags lint bench setup
+.PHONY: help run test test-slow test-browser explore chaos chaos-workers paper compare flags lint bench setup
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 |\2/p' Makefile | column -t -s '|'
@@ -34,6 +34,9 @@ explore: $(VENV)/installed ## a page in which a trained model is walked through;
 
 chaos: $(VENV)/installed-dev ## trainings killed at random and resumed, against one left alone; CHAOS_ARGS="--runs 3"
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+chaos-workers: $(VENV)/installed-dev ## one of two workers killed at random, all resumed; CHAOS_ARGS="--workers 3"
+	$(BIN)/python -m tests.chaos_workers $(CHAOS_ARGS)
 
 paper: $(VENV)/installed ## run the experiments that lack seeds, write docs/results.md; PAPER_ARGS="--list"
 	$(BIN)/python -m experiments.paper_table $(PAPER_ARGS)

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from training.cluster import cluster_of
 from training.command_line import read_config
 from training.own_parts import check_own_parts, own_parts
 from utils.errors import Stopped, UserError
@@ -37,7 +38,7 @@ def main(argv):
 
             explore(config, *explored)
             return 0
-        if own_parts(config):
+        if own_parts(config) and not cluster_of(config.strategy):
             start_tensorflow()
             check_own_parts(config)
         from training.run import prepare_run

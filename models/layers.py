@@ -38,6 +38,8 @@ class FusedBatchNorm(keras.layers.BatchNormalization):
     def call(self, inputs, training=False):
         if not training:
             return super().call(inputs, training=False)
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            return self._over_replicas(inputs)
         # The operation takes images.
         images = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
         outputs, mean, variance, *_ = tf.compat.v1.nn.fused_batch_norm(
@@ -45,12 +47,26 @@ class FusedBatchNorm(keras.layers.BatchNormalization):
         )
         # It returns the unbiased variance; Keras averages the biased one.
         count = tf.cast(tf.reduce_prod(tf.shape(images)[:3]), variance.dtype)
-        for average, of_batch in (
-            (self.moving_mean, mean),
-            (self.moving_variance, variance * (count - 1) / count),
-        ):
-            average.assign(self.momentum * average + (1 - self.momentum) * of_batch)
+        self._average(mean, variance * (count - 1) / count)
         return tf.reshape(outputs, tf.shape(inputs))
+
+    def _average(self, mean, variance):
+        """Takes up a batch's mean and biased variance into the running averages."""
+        for average, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(self.momentum * average + (1 - self.momentum) * of_batch)
+
+    def _over_replicas(self, inputs):
+        """The same in training, with the moments of the whole batch, of which a replica has its share."""
+        axes = list(range(len(inputs.shape) - 1))
+        # Around the running average, so that the difference of the moments loses no digits.
+        centre = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
+        x = tf.cast(inputs, tf.float32) - centre
+        moments = tf.stack([tf.reduce_mean(x, axes), tf.reduce_mean(tf.square(x), axes)])
+        moments = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, moments)
+        mean, variance = moments[0], tf.maximum(moments[1] - tf.square(moments[0]), 0.0)
+        self._average(mean + centre, variance)
+        scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + self.epsilon)
+        return (x - mean) * scale + tf.convert_to_tensor(self.beta)
 
 
 def dropout(x, keep_prob, seed):

@@ -1,6 +1,7 @@
 """A Keras model that is trained in phases, each with its own loss, variables and optimizer."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models.optimizers import FusedAdam
@@ -59,13 +60,24 @@ class PhasedModel(keras.Model):
             images: uint8 (N, H, W, C).
             labels: uint8 (N,), or attributes (N, K).
         """
-        self._held = (tf.constant(images), tf.constant(labels))
+        strategy = self.distribute_strategy
 
-    def _gathered(self, batch):
+        def of_replica(context):
+            devices = strategy.extended.worker_devices
+            with tf.device(devices[context.replica_id_in_sync_group % len(devices)]):
+                return tf.constant(images), tf.constant(labels)
+
+        if strategy.num_replicas_in_sync == 1:
+            self._held = (tf.constant(images), tf.constant(labels))
+        else:
+            self._held = strategy.experimental_distribute_values_from_function(of_replica)
+
+    @staticmethod
+    def _gathered(batch, held):
         """The data of a train step; batches that are not dicts of indices are data already."""
         if not isinstance(batch, dict):
             return batch
-        return tuple(tf.gather(held, chosen) for chosen in batch.values() for held in self._held)
+        return tuple(tf.gather(values, chosen) for chosen in batch.values() for values in held)
 
     def step_seeds(self, seed, count):
         """Seeds (count, 2) that depend on a run's seed, the step and the replica alone."""
@@ -78,6 +90,40 @@ class PhasedModel(keras.Model):
         # Those that Keras resets every epoch; without its own loss tracker, which would stay 0.
         return [*self.train_trackers, self.mse_tracker]
 
+    def running_means(self):
+        """What the running means of the figures hold, by their names: total and count of every replica."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return {mean.name: [float(v) for v in mean.variables] for mean in self.train_trackers}
+
+        def of_replica():
+            return tf.stack([tf.convert_to_tensor(v) for m in self.train_trackers for v in m.variables])[None]
+
+        def of_all():
+            return self.distribute_strategy.gather(self.distribute_strategy.run(of_replica), axis=0)
+
+        graphs = vars(self).setdefault("_graphs", {})  # past Keras, and traced once, as in `Prediction`
+        if "running_means" not in graphs:
+            graphs["running_means"] = tf.function(of_all, autograph=False).get_concrete_function()
+        held = np.reshape(graphs["running_means"](), [-1, len(self.train_trackers), 2])
+        return {mean.name: held[:, i].ravel().tolist() for i, mean in enumerate(self.train_trackers)}
+
+    def set_running_means(self, means):
+        """Goes on with what `running_means` returned; with other replicas, the first gets all of it."""
+        strategy = self.distribute_strategy
+        held = np.stack([np.reshape(means[mean.name], [-1, 2]) for mean in self.train_trackers], axis=1)
+        if len(held) != strategy.num_replicas_in_sync:
+            others = np.zeros([strategy.num_replicas_in_sync - 1, *held.shape[1:]])
+            held = np.concatenate([held.sum(axis=0, keepdims=True), others])
+        held = tf.constant(held, tf.float32)
+
+        def set_replica():
+            own = held[tf.distribute.get_replica_context().replica_id_in_sync_group]
+            for i, mean in enumerate(self.train_trackers):
+                for j, variable in enumerate(mean.variables):
+                    variable.assign(own[i, j])
+
+        tf.function(lambda: strategy.run(set_replica), autograph=False).get_concrete_function()()
+
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             # XLA would copy the held images with every program, so they are gathered outside of it.
@@ -87,13 +133,13 @@ class PhasedModel(keras.Model):
 
             # AutoGraph would spend seconds on a step, which has no control flow that depends on tensors.
             @tf.autograph.experimental.do_not_convert
-            def gather_and_step(batch):
-                step(self._gathered(batch))
+            def gather_and_step(batch, held):
+                step(self._gathered(batch, held))
 
             @tf.function
             def train_function(iterator):
                 for _ in tf.range(self.steps_per_execution):
-                    self.distribute_strategy.run(gather_and_step, args=(next(iterator),))
+                    self.distribute_strategy.run(gather_and_step, args=(next(iterator), self._held))
                 return {tracker.name: tracker.result() for tracker in self.train_trackers}
 
             self.train_function = train_function
@@ -114,6 +160,10 @@ class PhasedModel(keras.Model):
 
             self.test_function = test_function
         return self.test_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # The model is built. Keras would average a batch over the workers, and fails where it is a dict.
+        pass
 
     def get_compile_config(self):
         names = [f"{phase}_optimizer" for phase in self.phases]

@@ -1,11 +1,7 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 from scipy import stats
 from scipy.ndimage import affine_transform
 
@@ -894,11 +890,3 @@ def test_impossible_labels_are_refused(make_model):
 def test_load_model_says_where_it_looked(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model\.keras"):
         load_model(tmp_path)
-
-
-def test_two_devices_make_the_step_of_one():
-    """In a process of its own, because logical devices must be set up before TensorFlow starts."""
-    script = ROOT / "tests" / "two_devices.py"
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "largest difference" in result.stdout

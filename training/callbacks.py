@@ -46,7 +46,7 @@ class LearningRates(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for phase in self.rates:
             rate = getattr(self.model, f"{phase}_optimizer").learning_rate
-            logs[f"{phase}_learning_rate"] = float(rate)
+            logs[f"{phase}_learning_rate"] = float(rate.numpy())
 
 
 class FreshPlayers(keras.callbacks.Callback):
@@ -57,7 +57,7 @@ class FreshPlayers(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        if int(self.model.step) % self.steps_per_epoch == 0:
+        if int(self.model.step.numpy()) % self.steps_per_epoch == 0:
             self.model.forget_losses()
 
 
@@ -66,16 +66,19 @@ class History(keras.callbacks.Callback):
 
     Args:
         path: of the file; the rows of the `first_epoch` finished epochs that it holds are kept.
+        writes: whether the file is written, or, as by workers beside the chief, only read.
     """
 
-    def __init__(self, path, first_epoch):
+    def __init__(self, path, first_epoch, writes=True):
         super().__init__()
         self.path = path
+        self.writes = writes
         self.rows = read_history(path)[:first_epoch] if first_epoch else []
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
-        write_history(self.path, self.rows)
+        if self.writes:
+            write_history(self.path, self.rows)
 
 
 class LabelFigures(keras.callbacks.Callback):

@@ -89,7 +89,7 @@ def choose_checkpoint(directory, description):
             print(f"{path} does not say which run it belongs to: its folder is trusted.", flush=True)
             return checkpoint
         refuse_other_run(path, noted, description)
-        for part in ("versions", "kernels"):  # earlier versions noted no kernels
+        for part in ("versions", "kernels", "workers"):  # earlier versions noted no kernels, nor workers
             then, now = (d.get(part, description[part]) for d in (noted, description))
             if then != now:
                 then, now = (" ".join(map(" ".join, values.items())) for values in (then, now))

@@ -45,11 +45,12 @@ def check_weights(model, run):
 
 def _diverged(model, run, what):
     """The UserError about NaN or infinity in something, and about the step whose losses had it first."""
-    finite = int(model.step) - int(model.diverged_steps)
+    done, diverged = int(model.step.numpy()), int(model.diverged_steps.numpy())
     # What no loss has shown yet is of the last step.
-    epoch, step = divmod(min(finite, int(model.step) - 1), run.steps_per_epoch)
+    epoch, step = divmod(min(done - diverged, done - 1), run.steps_per_epoch)
     rates = [
-        f"{phase} {float(getattr(model, f'{phase}_optimizer').learning_rate):g}" for phase in model.phases
+        f"{phase} {float(getattr(model, f'{phase}_optimizer').learning_rate.numpy()):g}"
+        for phase in model.phases
     ]
     return UserError(
         f"{what} became NaN or infinite in epoch {epoch + 1}, step {step + 1}, with learning rates "

@@ -1,8 +1,11 @@
 """Trains a model on a prepared run, and has it measured and drawn."""
 
+import contextlib
 import dataclasses
+import functools
 import math
 import re
+import shlex
 import sys
 import time
 
@@ -23,13 +26,15 @@ from training.commands import commands, named_flags
 from training.divergence import CollapseWarning, StopOnNaN
 from training.interruptions import Checkpoints, caught_signals, stopped
 from training.label_reader import label_reader
+from training.own_parts import check_own_parts, own_parts
 from training.progress import EpochLines
 from training.projector import write_projector
 from training.saved_config import saved_figures
 from training.settings import CHANGEABLE
+from training.strategy import make_strategy, shared_out
 from training.tensorboard import TensorBoard
 from utils import registry
-from utils.errors import UserError, first_line
+from utils.errors import Stopped, UserError, first_line
 from utils.files import write_json
 
 
@@ -44,7 +49,8 @@ def train_and_evaluate(run):
         Stopped: if SIGTERM or Ctrl-C came during the training; a checkpoint is saved.
     """
     try:
-        _train_and_evaluate(run)
+        with _together(run):
+            _train_and_evaluate(run)
     except BrokenPipeError:  # of the console
         raise
     except (OSError, tf.errors.OpError) as error:
@@ -57,79 +63,85 @@ def train_and_evaluate(run):
         ) from None
 
 
+@contextlib.contextmanager
+def _together(run):
+    """Watches over the other workers, where there are any, and takes leave of them."""
+    if run.workers is None:
+        yield
+        return
+    go_on = f"Go on by starting all workers again with --resume --run_dir {shlex.quote(str(run.directory))}."
+    run.workers.watch(lambda: f"{run.last_good} {go_on}")
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, tf.errors.OpError) and "Collective" in str(error):
+            run.workers.end_because(error)
+        run.workers.leave(None if isinstance(error, Stopped) else first_line(error))
+        raise
+    run.workers.leave()
+
+
 def _train_and_evaluate(run):
     config, data, begin = run.config, run.data, run.begin
     steps = run.steps_per_epoch
+    strategy = make_strategy(config, run.workers)
+    if run.workers and own_parts(config):
+        check_own_parts(config)  # which starts TensorFlow's devices, and so comes after the strategy
+    with strategy.scope():
+        model = _prepared_model(run, strategy)
     resumed = run.train_steps(begin) > 0
-    model = load_model(run.checkpoints / begin.name) if resumed else build_model(config, data)
-    if int(model.step) != run.train_steps(begin):
-        raise UserError(
-            f"{begin.name} holds {int(model.step)} train steps, but {begin} of this run comes after "
-            f"{run.train_steps(begin)}."
+    if run.is_chief:
+        print(
+            f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
+            f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
+            f"Results: {run.directory}" + (f"\n{_resumption(begin, config.n_epoch)}" if resumed else ""),
+            flush=True,
         )
-    settings = ModelSettings(**config.model_settings).effective
-    expected = data.image_shape, config.n_labels(data.n_classes), data.has_attributes, settings
-    if type(model) is not registry.load(MODELS, config.model) or model.made_with != expected:
-        raise UserError(f"{begin.name} is not a checkpoint of this run, but of one with other flags or data.")
-    model.compile(
-        jit_compile=uses_xla(config),
-        steps_per_execution=steps_per_call(config, steps, begin.step),
-        **{f"{phase}_optimizer": getattr(model, f"{phase}_optimizer") for phase in model.phases},
-    )
-    batches = training_batches(
-        len(data.train_images),
-        config.batch_size,
-        config.seed,
-        run.train_steps(begin),
-        run.labelled if config.learns_labels else None,
-    )
-    if data.stored:
-        batches = read_batches(batches, data.train_images, run.shown_labels)
-    else:
-        model.hold(data.train_images, run.shown_labels)
-    print(
-        f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
-        f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
-        f"Results: {run.directory}" + (f"\n{_resumption(begin, config.n_epoch)}" if resumed else ""),
-        flush=True,
-    )
-    # It could not know what cluster it sees.
-    reader = label_reader(data) if model.decodes_labels and not model.finds_clusters else None
-    tensorboard = TensorBoard(
-        run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED], begin.epoch
-    )
-    history = callbacks.History(run.directory / "history.csv", begin.epoch)
+    replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        cluster = run.workers and run.workers.cluster
+        who = f"{cluster.name(cluster.index)}, {cluster.size} workers" if cluster else "mirrored"
+        print(
+            f"{who}: {replicas} replicas, {config.batch_size // replicas} images each in a step", flush=True
+        )
+    history = callbacks.History(run.directory / "history.csv", begin.epoch, writes=run.is_chief)
     progress = EpochLines(config.n_epoch, config.batch_size, quiet=sys.stdout.isatty())
+    reader = tensorboard = None
+    if run.is_chief:
+        # It could not know what cluster it sees.
+        reader = label_reader(data) if model.decodes_labels and not model.finds_clusters else None
+        tensorboard = TensorBoard(
+            run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED], begin.epoch
+        )
     start = time.perf_counter()
     with caught_signals() as signals:
         model.fit(
-            batches,
+            shared_out(
+                training_batches(
+                    len(data.train_images),
+                    config.batch_size,
+                    config.seed,
+                    run.train_steps(begin),
+                    run.labelled if config.learns_labels else None,
+                ),
+                strategy,
+                read=functools.partial(read_batches, images=data.train_images, labels=run.shown_labels)
+                if data.stored
+                else None,
+            ),
             epochs=config.n_epoch,
             initial_epoch=begin.epoch,
             steps_per_epoch=steps,
             validation_data=evaluation_batches(data.validation_images, data.validation_labels),
             shuffle=False,  # `training_batches` does it
-            verbose=1 if sys.stdout.isatty() else 0,
-            callbacks=[
-                callbacks.LearningRates(config.learning_rates, history),
-                *([callbacks.FreshPlayers(steps)] if config.balance else []),
-                callbacks.LabelFigures(data, reader),
-                StopOnNaN(run),
-                history,
-                CollapseWarning(history),
-                progress,
-                tensorboard,
-                callbacks.Previews(
-                    run.plots / "previews",
-                    data,
-                    tensorboard,
-                    callbacks.PREVIEW_EVERY * run.epochs_between_checkpoints,
-                ),
-                Checkpoints(run, signals),
-            ],
+            verbose=1 if sys.stdout.isatty() and run.is_chief else 0,
+            callbacks=_callbacks(run, history, progress, reader, tensorboard, signals),
         )
     if signals:
         raise stopped(signals, run)
+    if not run.is_chief:
+        print(f"{who}: {config.n_epoch} epochs are done", flush=True)
+        return
     speed = {
         "train_images_per_second": progress.images_per_second,
         "wall_seconds": time.perf_counter() - start,
@@ -169,6 +181,58 @@ def _train_and_evaluate(run):
         tensorboard.add_picture(picture.stem, picture, config.n_epoch)
     tensorboard.writer.close()
     print("\n".join([*report.summary(metrics), *report.where_to_look(run.directory)]), flush=True)
+
+
+def _prepared_model(run, strategy):
+    """The model, new or of the checkpoint where the run goes on, on the devices of the strategy in scope."""
+    config, data, begin = run.config, run.data, run.begin
+    resumed = run.train_steps(begin) > 0
+    model = load_model(run.checkpoints / begin.name) if resumed else build_model(config, data)
+    if int(model.step.numpy()) != run.train_steps(begin):
+        raise UserError(
+            f"{begin.name} holds {int(model.step.numpy())} train steps, but {begin} of this run comes after "
+            f"{run.train_steps(begin)}."
+        )
+    settings = ModelSettings(**config.model_settings).effective
+    expected = data.image_shape, config.n_labels(data.n_classes), data.has_attributes, settings
+    if type(model) is not registry.load(MODELS, config.model) or model.made_with != expected:
+        raise UserError(f"{begin.name} is not a checkpoint of this run, but of one with other flags or data.")
+    model.compile(
+        jit_compile=strategy.num_replicas_in_sync == 1 and uses_xla(config),
+        steps_per_execution=steps_per_call(config, run.steps_per_epoch, begin.step),
+        **{f"{phase}_optimizer": getattr(model, f"{phase}_optimizer") for phase in model.phases},
+    )
+    if not data.stored:
+        model.hold(data.train_images, run.shown_labels)
+    return model
+
+
+def _callbacks(run, history, progress, reader, tensorboard, signals):
+    """What happens in a training, in this order; what only writes, on the chief alone."""
+    config, data = run.config, run.data
+    every = [
+        callbacks.LearningRates(config.learning_rates, history),
+        *([callbacks.FreshPlayers(run.steps_per_epoch)] if config.balance else []),
+    ]
+    last = Checkpoints(run, signals)
+    if not run.is_chief:
+        return [*every, StopOnNaN(run), history, last]
+    return [
+        *every,
+        callbacks.LabelFigures(data, reader),
+        StopOnNaN(run),
+        history,
+        CollapseWarning(history),
+        progress,
+        tensorboard,
+        callbacks.Previews(
+            run.plots / "previews",
+            data,
+            tensorboard,
+            callbacks.PREVIEW_EVERY * run.epochs_between_checkpoints,
+        ),
+        last,
+    ]
 
 
 def _resumption(begin, n_epochs):

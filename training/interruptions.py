@@ -10,7 +10,10 @@ import keras
 
 from training.checkpoints import Checkpoint, save_checkpoint
 from training.divergence import check_weights
+from training.strategy import summed
 from utils.errors import Stopped
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -41,25 +44,31 @@ class Checkpoints(keras.callbacks.Callback):
         begin = self.run.begin
         self.done_before = begin.step if epoch == begin.epoch else 0
         if self.done_before:
-            for metric in self.model.train_trackers:
-                for variable, value in zip(metric.variables, begin.means[metric.name], strict=True):
-                    variable.assign(value)
+            self.model.set_running_means(begin.means)
 
     def on_train_batch_end(self, batch, logs=None):
         done = self.done_before + batch + 1
         if done == self.run.steps_per_epoch:
             # Ends the epoch in `fit`, too, if it began in another process.
             self.model.stop_training = self.done_before > 0
-        elif self.signals or self._is_due(done):
-            means = {m.name: [float(v) for v in m.variables] for m in self.model.train_trackers}
-            self._save(Checkpoint(self.epoch, done, means))
+        elif self._agreed(self._is_due(done)):
+            self._save(Checkpoint(self.epoch, done, self.model.running_means()))
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.stop_training = False
         end = Checkpoint(epoch + 1)
         last = end.epoch == self.run.config.n_epoch
-        if last or self.signals or end.epoch % self.run.epochs_between_checkpoints == 0:
+        if self._agreed(last or end.epoch % self.run.epochs_between_checkpoints == 0):
             self._save(end)
+
+    def _agreed(self, due):
+        """Whether all workers save now: the chief's clock decides, and a signal to one of them stops all."""
+        if self.run.workers:
+            caught = [self.signals[:1] == [number] for number in STOPPING]
+            *caught, due = summed([*caught, due and self.run.is_chief], self.model.distribute_strategy)
+            stopping = [number for number, times in zip(STOPPING, caught, strict=True) if times]
+            self.signals[:] = self.signals or stopping
+        return bool(self.signals or due)
 
     def _is_due(self, done):
         count, unit = self.interval
@@ -72,7 +81,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self, checkpoint):
         check_weights(self.model, self.run)
-        save_checkpoint(self.model, self.run.checkpoints, checkpoint, self.run.describe())
+        if self.run.is_chief:
+            save_checkpoint(self.model, self.run.checkpoints, checkpoint, self.run.describe())
         self._note_time(checkpoint)
         if self.signals:
             raise stopped(self.signals, self.run)
@@ -96,7 +106,7 @@ def caught_signals():
         os.write(2, b"\nSaving a checkpoint before the end; a second signal ends at once.\n")
 
     # A shell may have told a process in the background to ignore Ctrl-C.
-    numbers = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
+    numbers = [n for n in STOPPING if signal.getsignal(n) != signal.SIG_IGN]
     usual = {number: signal.signal(number, catch) for number in numbers}
     try:
         yield caught

@@ -38,7 +38,7 @@ class EpochLines(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         # The first call also traces the graph, which takes seconds and is no training.
         if self.traced is None:
-            self.traced = time.perf_counter(), int(self.model.step)
+            self.traced = time.perf_counter(), int(self.model.step.numpy())
 
     def on_epoch_end(self, epoch, logs=None):
         if self.quiet:
@@ -53,7 +53,7 @@ class EpochLines(keras.callbacks.Callback):
         if self.traced is None:
             return 0.0
         now, (since, steps) = time.perf_counter(), self.traced
-        if (trained := int(self.model.step) - steps) == 0:
+        if (trained := int(self.model.step.numpy()) - steps) == 0:
             since, trained = self.begun, steps
         return trained * self.images_per_step / (now - since)
 

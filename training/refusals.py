@@ -1,4 +1,8 @@
-"""What a configuration cannot do with the images that there are."""
+"""What a configuration cannot do with the images, the devices and the paths that there are."""
+
+import os
+import re
+from pathlib import Path
 
 from utils.errors import UserError
 
@@ -34,3 +38,25 @@ def refuse_image_shape(config, shape):
             f"--network conv with --conv_widths {config.conv_widths} needs images whose sides are "
             f"multiples of {parts}; these have {shape[0]} x {shape[1]} pixels."
         )
+
+
+def refuse_uneven(config, replicas):
+    """Raises a UserError unless each of so many replicas gets the same number of images in a step."""
+    if config.batch_size % replicas:
+        raise UserError(
+            f"--batch_size {config.batch_size} does not divide among {replicas} replicas: choose a multiple."
+        )
+    if config.learns_labels and min(config.num_samples, config.batch_size) % replicas:
+        raise UserError(
+            f"--num_samples {config.num_samples} does not divide among {replicas} replicas: choose a "
+            "multiple."
+        )
+
+
+def require_path(name, value):
+    """Raises a UserError if the value of a flag cannot be a path."""
+    # flags.txt could not hold the others: line breaks, other control characters, bytes that are no text.
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
+        raise UserError(f"--{name} {value!r} has characters that a path here cannot have.")
+    if len(os.fsencode(value)) > 4000 or any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
+        raise UserError(f"--{name} is too long for a path: {value}")

@@ -18,9 +18,11 @@ from data.image_data import ImageData, balanced_choice
 from data.loading import SUBSTITUTE_NOTE, load_data, prepare_data
 from models.model_file import data_differences
 from training.checkpoints import Checkpoint, choose_checkpoint, saved_checkpoints
+from training.cluster import cluster_of
 from training.history import read_history
+from training.meeting import Workers
 from training.memory import refuse_what_cannot_fit
-from training.refusals import refuse_attributes, refuse_image_shape
+from training.refusals import refuse_attributes, refuse_image_shape, refuse_uneven
 from training.saved_config import read_saved_config
 from training.settings import CHANGEABLE, Config
 from utils import processor
@@ -44,8 +46,14 @@ class Run:
     directory: Path
     labelled: np.ndarray | None = None  # indices of the labelled training images, int (L,)
     begin: Checkpoint = dataclasses.field(default_factory=Checkpoint)  # where the training begins
+    workers: Workers | None = None  # all that train together, where there are several
     # Nobody else can use the directory until this is closed.
     lock: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
+
+    @property
+    def is_chief(self):
+        """Whether this process writes what the run leaves."""
+        return self.workers is None or self.workers.is_chief
 
     @property
     def plots(self):
@@ -90,8 +98,19 @@ class Run:
     def resume_command(self):
         return f"python main.py --resume --run_dir {shlex.quote(str(self.directory))}"
 
+    def statement(self):
+        """What all workers must have in common, and where the results land."""
+        flags = dataclasses.asdict(self.config)
+        own = ("run_dir", "data_dir", "export", "worker_wait")
+        return {
+            **self.describe(),
+            "flags": {name: value for name, value in flags.items() if name not in own},
+            "checkpoint": self.begin.name,
+            "run_dir": str(self.directory),
+        }
+
     def describe(self):
-        """What is trained on what with what: flags that cannot change, data, versions, kernels."""
+        """What is trained on what with what: flags that cannot change, data, versions, kernels, workers."""
         packages = ("tensorflow", "keras", "numpy")
         flags = dataclasses.asdict(self.config).items()
         return {
@@ -99,6 +118,7 @@ class Run:
             "data": self.data.describe(),
             "versions": {name: metadata.version(name) for name in packages},
             "kernels": processor.kernels(),
+            "workers": {"workers": str(self.workers.cluster.size if self.workers else 1)},
         }
 
 
@@ -113,6 +133,9 @@ def prepare_run(config):
     Raises:
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
+    cluster = cluster_of(config.strategy)
+    if cluster:
+        refuse_uneven(config, cluster.size)
     if config.data in ATTRIBUTE_DATASETS:
         refuse_attributes(config)  # before minutes of decoding
     if config.data in RESIZED:
@@ -141,16 +164,22 @@ def prepare_run(config):
     if precision == "bfloat16" and not (processor.multiplies_bfloat16() or processor.GPU.exists()):
         print("warning: " + NO_BFLOAT16, flush=True)
     directory = Path(config.run_dir or _default_directory(config))
-    if not config.resume and directory.exists() and not _is_unused(directory):
+    run = Run(config, data, directory, labelled, workers=Workers(cluster) if cluster else None)
+    if run.is_chief and not config.resume and directory.exists() and not _is_unused(directory):
         raise UserError(f"{directory} is not empty: choose another --run_dir, or add --resume.")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not run.is_chief:
+            return _joined(_with_checkpoint(run) if config.resume else run)
         with contextlib.ExitStack() as lock:
+            if cluster and not directory.exists():
+                lock.callback(_remove_unused, directory)
+            directory.mkdir(parents=True, exist_ok=True)
             lock.callback(os.close, locked(directory))
             remove_temporaries(directory)
-            run = Run(config, data, directory, labelled)
             if config.resume:
+                (directory / "checkpoints").mkdir(exist_ok=True)
                 run = _with_checkpoint(run)
+            run = _joined(run)
             write_json(
                 directory / "config.json",
                 {
@@ -165,6 +194,22 @@ def prepare_run(config):
             return dataclasses.replace(run, lock=lock.pop_all())
     except OSError as error:
         raise UserError(f"The run directory {directory} cannot be written: {error}.") from None
+
+
+def _joined(run):
+    """The run, once all workers are there and train the same; it lands where the chief says."""
+    if run.workers is None:
+        return run
+    directory = run.workers.meet(run.statement(), run.config.worker_wait)
+    return dataclasses.replace(run, directory=Path(directory))
+
+
+def _remove_unused(directory):
+    """Removes a new run directory in which nothing has been written."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in directory.iterdir()] == [LOCK]:
+            (directory / LOCK).unlink()
+            directory.rmdir()
 
 
 def _is_unused(directory):
@@ -194,8 +239,7 @@ def _with_checkpoint(run):
     Raises:
         UserError: if it is longer than it shall be, or there is no checkpoint that it can go on from.
     """
-    run.checkpoints.mkdir(exist_ok=True)
-    begin = choose_checkpoint(run.checkpoints, run.describe())
+    begin = choose_checkpoint(run.checkpoints, run.describe()) if run.checkpoints.is_dir() else None
     if begin is None:
         print(f"{run.directory} has no checkpoint yet: the training begins anew.", flush=True)
         return run

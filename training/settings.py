@@ -1,14 +1,13 @@
 """The settings of a run: those of its model, of its data, of the training and of what it leaves."""
 
 import dataclasses
-import os
 import re
-from pathlib import Path
 
 from data import DATASETS, RESIZED, TFDS_NAME
 from models import CLUSTERING, LABELLED_DECODERS, MODELS
 from models.settings import OWN_CLASS, WITH_LABEL_HEAD, ModelSettings
 from training.recipes import RECIPES
+from training.refusals import require_path
 from training.schedules import SCHEDULES, learning_rates
 from training.use_settings import USES, UseSettings
 from utils.errors import UserError
@@ -28,14 +27,8 @@ class Config(ModelSettings, UseSettings):
         pattern=TFDS_NAME,
         example="tfds:NAME for any image classification set of TFDS",
     )
-    n_epoch: int = setting(
-        # Checkpoints number their epochs with five digits.
-        100,
-        "Epochs to train.",
-        "first",
-        at_least=1,
-        at_most=99_999,
-        changeable=True,
+    n_epoch: int = setting(  # checkpoints number their epochs with five digits
+        100, "Epochs to train.", "first", at_least=1, at_most=99_999, changeable=True
     )
     PMLR: bool = setting(
         False,
@@ -78,7 +71,7 @@ class Config(ModelSettings, UseSettings):
     stream: bool = setting(False, "Read the images from shards, even if they fit.", "data", changeable=True)
     prepare: bool = setting(False, "Train nothing, but write or mend the shards.", "data", changeable=True)
 
-    batch_size: int = setting(128, "Images per update.", "training", at_least=1)
+    batch_size: int = setting(128, "Images per update, of all devices together.", "training", at_least=1)
     optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
     momentum: float = setting(
         0.9,
@@ -201,6 +194,25 @@ class Config(ModelSettings, UseSettings):
         choices=["auto", "on", "off"],
     )
 
+    strategy: str = setting(
+        "auto",
+        "none: one device; mirrored: all GPUs of this machine; multi_worker: the machines of TF_CONFIG; auto "
+        "takes multi_worker with TF_CONFIG, else mirrored with several GPUs.",
+        "advanced",
+        choices=["auto", "none", "mirrored", "multi_worker"],
+        changeable=True,
+        before="none",
+    )
+    worker_wait: int = setting(
+        300,
+        "Seconds to wait for the other workers at the start.",
+        "advanced",
+        at_least=1,
+        at_most=86_400,
+        only={"strategy": ("auto", "multi_worker")},
+        changeable=True,
+    )
+
     def validate(self):
         check(self)
         super().validate()
@@ -216,12 +228,14 @@ class Config(ModelSettings, UseSettings):
             )
         if any(axis >= self.n_z for axis in self.animated_axes()):
             raise UserError(f"--traversal_axes must be from 1 to {self.n_z}, got {self.traversal_axes}.")
+        if self.jit_compile == "on" and self.strategy in ("mirrored", "multi_worker"):
+            raise UserError(f"--jit_compile on does not go with --strategy {self.strategy}.")
         if self.data == "tfds":
             raise UserError("--data tfds needs a name: tfds:NAME, such as tfds:kmnist.")
         if self.balance and self.optimizer != "adam":
             raise UserError("--balance needs --optimizer adam.")
         for name in ("data_dir", "run_dir"):
-            _require_path(name, getattr(self, name))
+            require_path(name, getattr(self, name))
         if self.PMLR and self.n_z != 2:
             raise UserError(f"--PMLR draws a plane: it needs --n_z 2, got {self.n_z}.")
         if self.n_clusters == 1 or (self.model == "clustering" and not self.n_clusters):
@@ -277,11 +291,3 @@ class Config(ModelSettings, UseSettings):
 
 # What may change when a run is resumed: its length, its pictures and places.
 CHANGEABLE = {f.name for f in dataclasses.fields(Config) if f.metadata["changeable"]} | {"run_dir"}
-
-
-def _require_path(name, value):
-    # flags.txt could not hold the others: line breaks, other control characters, bytes that are no text.
-    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value):
-        raise UserError(f"--{name} {value!r} has characters that a path here cannot have.")
-    if len(os.fsencode(value)) > 4000 or any(len(os.fsencode(part)) > 255 for part in Path(value).parts):
-        raise UserError(f"--{name} is too long for a path: {value}")
