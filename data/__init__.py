@@ -32,3 +32,15 @@ RESIZED = {"celeb_a", "folder", "tfds"}
 
 # Data sets with several attributes per image instead of one class.
 ATTRIBUTE_DATASETS = {"celeb_a"}
+
+# Of data whose files hold numbers alone.
+LABEL_NAMES = {
+    "fashion_mnist": (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+}

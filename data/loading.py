@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import DATASETS, RESIZED, readers
+from data import DATASETS, LABEL_NAMES, RESIZED, readers
 from data.image_data import SPLITS, ImageData, stratified_choice
 from data.preparation import prepare
 from data.shards import find_prepared
@@ -25,17 +25,6 @@ DOWNLOAD_HOSTS = {
     "mnist": "storage.googleapis.com",
     "fashion_mnist": "fashion-mnist.s3-website.eu-central-1.amazonaws.com",
     "cifar10": "www.cs.toronto.edu",
-}
-# Of data whose files hold numbers alone.
-LABEL_NAMES = {
-    "fashion_mnist": (
-        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
-    ),
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    ),
 }
 PROBE_SECONDS = 3
 _MAY_DOWNLOAD = contextvars.ContextVar("may_download", default=True)
