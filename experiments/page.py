@@ -142,7 +142,10 @@ def _section(group, figures, experiments, places):
 
 def _row(experiment, figures, results):
     """The cells of an experiment."""
-    shift = experiment.config().shift
+    config = experiment.config()
+    moved = f"yes, up to {config.shift} px" if config.shift else "no"
+    if config.consistency and config.distortion:
+        moved = f"distorted, up to {config.distortion:.0%}"
     measured = [
         mean_and_deviation(_values(figure, results), figure.decimals) if results else ABSENT
         for figure in figures
@@ -151,7 +154,7 @@ def _row(experiment, figures, results):
     return [
         experiment.title if results else f"{experiment.title}: not run yet",
         *measured,
-        f"yes, up to {shift} px" if shift else "no",
+        moved,
         f"{len(results)} of {len(experiment.seeds)}",
         experiment.paper,
         experiment.public,
