@@ -255,6 +255,8 @@ def test_checkpoint_every(monkeypatch, interval, expected):
         train_steps=lambda checkpoint: 65 * checkpoint.epoch + checkpoint.step,
         checkpoints=None,
         describe=dict,
+        workers=None,
+        is_chief=True,
     )
     saved = []
     monkeypatch.setattr(interruptions, "check_weights", lambda model, run: None)
@@ -262,7 +264,8 @@ def test_checkpoint_every(monkeypatch, interval, expected):
     now = [0]
     monkeypatch.setattr(interruptions.time, "monotonic", lambda: now[0])
     checkpoints = interruptions.Checkpoints(run, [])
-    checkpoints.set_model(SimpleNamespace(train_trackers=[], stop_training=False))
+    means = {"set_running_means": lambda means: None, "running_means": dict}
+    checkpoints.set_model(SimpleNamespace(stop_training=False, **means))
     checkpoints.on_train_begin()
     for epoch, n_calls in ((1, 4), (2, 5)):
         checkpoints.on_epoch_begin(epoch)
