@@ -818,6 +818,7 @@ def test_a_run_on_a_folder(tmp_path):
     assert main.main(["main.py", "--resume", "--run_dir", str(tmp_path / "run"), "--n_epoch", "2"]) == 0
 
 
+@pytest.mark.slow
 def test_a_supervised_run_on_class_folders(tmp_path):
     for name in ("a", "b", "c"):
         write_pictures(tmp_path / "pictures" / name, 16, height=10, width=12)

@@ -203,6 +203,7 @@ def test_unsupervised_run(tmp_path):
     assert "test_error_percent" not in metrics
 
 
+@pytest.mark.slow
 def test_flags_txt_repeats_the_run_and_another_seed_does_not(tmp_path, planar):
     first, _ = planar
     flagfile = f"--flagfile={first / 'flags.txt'}"
