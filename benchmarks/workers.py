@@ -18,27 +18,27 @@ from utils.files import atomic_path, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PICTURE = ROOT / "benchmarks" / "results" / "workers.json", ROOT / "docs" / "images" / "workers.png"
+STEPS_PER_CALL = 10  # in `fit`, up to 50 on a CPU
 BATCHES = (128, 512, 1024)  # images a worker
 PORTS = (23800, 23801)
-# What is assumed of machines that are not here: name, replicas, FLOP/s of a replica, and bytes/s of a link.
+# What is assumed of machines that are not here: name, replicas, FLOP/s of a replica, bytes/s of a link of the
+# ring, and seconds of one message.
 CLUSTERS = (
-    ("8 GPUs, NVLink", 8, 20e12, 200e9),
-    ("8 GPUs, PCI Express", 8, 20e12, 12e9),
-    ("64 CPU machines of 16 cores, 10 Gbit/s", 64, 1.2e12, 1.1e9),
-    ("64 GPU machines, 100 Gbit/s", 64, 20e12, 11e9),
-    ("64 GPU machines, 10 Gbit/s", 64, 20e12, 1.1e9),
+    ("8 GPUs, NVLink", 8, 20e12, 200e9, 5e-6),
+    ("8 GPUs, PCI Express", 8, 20e12, 12e9, 10e-6),
+    ("64 machines with 16 cores, 10 Gbit/s", 64, 1.2e12, 1.1e9, 30e-6),
+    ("64 machines with a GPU, 100 Gbit/s", 64, 20e12, 11e9, 20e-6),
+    ("64 machines with a GPU, 10 Gbit/s", 64, 20e12, 1.1e9, 30e-6),
 )
-LATENCY = 50e-6  # seconds of one message between two workers
 WORTH_IT = 0.8  # efficiency
 
 
 class SharedStep:
-    """The train function as `fit` calls it, a step a call, shared out among the workers of a TF_CONFIG."""
+    """The train function as `fit` calls it, ten steps a call, shared out among the workers of a TF_CONFIG."""
 
     def __init__(self, case, data, directory, tf_config=""):
         import tensorflow as tf
 
-        from benchmarks.tensorflow_steps import WARM_UP_STEPS
         from data.pipeline import training_batches
         from training.fit import build_model
         from training.strategy import shared_out
@@ -52,16 +52,20 @@ class SharedStep:
         self.batch_size = config.batch_size
         with strategy.scope():
             self.model = build_model(config, data)
+            self.model.compile(
+                steps_per_execution=STEPS_PER_CALL,
+                **{name: getattr(self.model, name) for name in self.model.get_compile_config()},
+            )
             self.model.hold(data.train_images, data.train_labels)
         batches = training_batches(len(data.train_images), config.batch_size, 0)
         self.iterator = iter(shared_out(batches, strategy))
         self.train = self.model.make_train_function()
-        self.run(WARM_UP_STEPS)
+        self.run(STEPS_PER_CALL)
 
     def run(self, steps):
-        """So many steps; `cpu` are the seconds that all threads of this process computed."""
+        """So many steps, in whole calls; `cpu` are the seconds that all threads of this process computed."""
         start, cpu = time.perf_counter(), time.process_time()
-        for _ in range(steps):
+        for _ in range(steps // STEPS_PER_CALL):
             logs = self.train(self.iterator)
         float(logs["reconstruction_loss"])  # waits for the last step
         return {
@@ -138,7 +142,7 @@ def weights(layer):
     return layer.n_in * layer.n_out + layer.n_out
 
 
-def step_seconds(compute, size, replicas, bandwidth, latency=LATENCY, reductions=3):
+def step_seconds(compute, size, replicas, bandwidth, latency=0.0, reductions=3):
     """Seconds of a step: a replica's own, then every phase's gradients around a ring."""
     moved = 2 * (replicas - 1) / replicas * size
     return compute + moved / bandwidth + reductions * 2 * (replicas - 1) * latency
@@ -171,20 +175,18 @@ def tables(points):
         "",
     ]
     lines += [
-        "| cluster | computing, ms | reducing, ms | speed-up | bytes/s for 80 % |",
-        "|---|---|---|---|---|",
+        "| cluster, by assumption | computing, ms | reducing, ms | speed-up | efficiency | images for 80 % |",
+        "|---|---|---|---|---|---|",
     ]
     point = next(point for point in points if point["batch"] == 512)
-    for name, replicas, rate, link in CLUSTERS:
+    for name, replicas, rate, link, latency in CLUSTERS:
         compute = point["flops"] / rate
-        total = step_seconds(compute, point["bytes"], replicas, link)
-        latency = total - compute - 2 * (replicas - 1) / replicas * point["bytes"] / link
-        left = compute * (1 / WORTH_IT - 1) - latency
-        needed = 2 * (replicas - 1) / replicas * point["bytes"] / left if left > 0 else None
-        wanted = f"{needed / 1e9:.1f} GB/s" if needed else "none: latency alone takes more"
+        reducing = step_seconds(0, point["bytes"], replicas, link, latency)
+        share = compute / (compute + reducing)
+        wanted = point["batch"] * reducing / compute / (1 / WORTH_IT - 1)
         lines.append(
-            f"| {name} | {1e3 * compute:.1f} | {1e3 * (total - compute):.1f} | "
-            f"{replicas * compute / total:.1f} | {wanted} |"
+            f"| {name} | {1e3 * compute:.1f} | {1e3 * reducing:.1f} | {replicas * share:.1f} of {replicas} | "
+            f"{share:.0%} | {wanted:,.0f} |"
         )
     return "\n".join(lines)
 
@@ -211,10 +213,10 @@ def draw(points, path):
     left.minorticks_off()
     left.legend(loc="lower right", fontsize=8)
     point = next(point for point in points if point["batch"] == 512)
-    for name, largest, rate, link in CLUSTERS:
+    for name, largest, rate, link, latency in CLUSTERS:
         counts = [2**i for i in range(7) if 2**i <= largest]
         compute = point["flops"] / rate
-        shares = [compute / step_seconds(compute, point["bytes"], n, link) for n in counts]
+        shares = [compute / step_seconds(compute, point["bytes"], n, link, latency) for n in counts]
         right.plot(counts, shares, "o-", ms=3, label=name)
     right.axhline(WORTH_IT, ls=":", color="grey")
     right.set(xscale="log", xlabel="replicas", ylabel="efficiency, modelled", ylim=(0, 1.05))
@@ -230,7 +232,7 @@ def main():
     """Measures, unless told not to, draws and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=5, help="steps of a block")
+    parser.add_argument("--steps", type=int, default=STEPS_PER_CALL, help="steps of a block")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="images a worker")
     parser.add_argument("--hidden", type=int, default=1000)
     parser.add_argument("--draw", action="store_true", help="measure nothing")
