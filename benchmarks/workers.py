@@ -77,7 +77,7 @@ class SharedStep:
 
 def measure(rounds, steps, batches, hidden):
     """Medians over rounds, in each of which one worker and two take a block of steps, one after the other."""
-    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
     data = load_images(None, 12_000)
     points = []
     for batch in batches:
