@@ -12,8 +12,8 @@ from utils.errors import UserError
 MAX_BYTES = 10 * 2**20  # of a picture's file
 INK = 25  # of 255: what is darker belongs to the background
 # How data sets lay out what is drawn in bright ink on black: how much of the side its longer side takes, and
-# whether its centre of mass, or that of its box, is in the middle. The first two
-# are measured on their test images.
+# whether its centre of mass, or that of its box, is in the middle. The first two are measured on their test
+# images.
 LAYOUTS = {"mnist": (20 / 28, "mass"), "digits": (1.0, "box"), "fashion_mnist": (1.0, "box")}
 
 

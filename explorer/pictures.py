@@ -53,6 +53,11 @@ def row(figures):
     return f'<div class="aae-row">{"".join(figures)}</div>'
 
 
+def numbers(code):
+    """The first numbers of a code (n_z,) as text."""
+    return ", ".join(f"{value:.2f}" for value in code[:6]) + (", …" if len(code) > 6 else "")
+
+
 def place(subject, code, axes):
     """HTML without looks: where on the plane of two axes a code lies, as shares of the picture's sides."""
     if code is None or axes is None:

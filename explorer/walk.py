@@ -123,8 +123,8 @@ class Walk:
 
     def _picture(self, code, row, axes):
         image, others = self.subject.with_all_labels(code, row)
-        text = ", ".join(f"{value:.2f}" for value in code[:6]) + (", …" if len(code) > 6 else "")
-        parts = [pictures.shown(image, f"z = ({text})", "decoded-image", large=True)]
+        caption = f"z = ({pictures.numbers(code)})"
+        parts = [pictures.shown(image, caption, "decoded-image", large=True)]
         if others:
             parts.append(pictures.row([pictures.shown(other, name) for name, other in others]))
         parts.append(pictures.place(self.subject, code, axes if len(axes) == 2 else None))

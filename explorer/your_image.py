@@ -70,11 +70,10 @@ class YourImage:
             pictures.shown(image, "the model sees", "seen"),
             pictures.shown(again, "and rebuilds", "reconstruction"),
         ]
-        text = ", ".join(f"{value:.2f}" for value in code[:6]) + (", …" if len(code) > 6 else "")
         axes = (0, 1) if of.model.n_z > 1 else None
         parts = [
             f'<div class="aae-double">{pictures.row(both)}</div>',
-            f"<p>Its code is ({text}). {of.place(code)}</p>",
+            f"<p>Its code is ({pictures.numbers(code)}). {of.place(code)}</p>",
             pictures.place(of, code, axes),
         ]
         probabilities, opinions = of.probabilities(image), of.opinions(image, label)

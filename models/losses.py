@@ -38,7 +38,7 @@ def label_loss(labels, logits):
 
 
 def lost_information(logits, others):
-    """What the clusters of one copy of images do not tell of those of another: nats, from 0 to 2 ln K.
+    """What the clusters of one copy of images do not tell of those of another: nats, from 0 to ln K.
 
     It is ln K less the mutual information of the two, of logits (B, K) each (arXiv 1807.06653): 0 if every
     image's copies fall surely into the same of K clusters that are chosen alike often.

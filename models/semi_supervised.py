@@ -155,8 +155,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         images = to_unit_interval(images)
         if self.settings.distortion:
             images = distorted(images, self.settings.distortion, tf.random.fold_in(seed, 3))
-        _, noised = self.clean_and_noised(images, seed)
-        return noised
+        return self.clean_and_noised(images, seed)[1]
 
     # Use after training.
 

@@ -4,16 +4,14 @@ import dataclasses
 import shlex
 
 from training.recipes import dependent_defaults
-from training.settings import Config
+from training.settings import OF_ONE_PROCESS, Config
 from utils.settings import meaningless
-
-PLACES = {"run_dir", "resume", "export"}
 
 
 def named_flags(config):
     """The flags, by name, that a command line must name to mean this `Config`: few, but never too few."""
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in PLACES}
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in OF_ONE_PROCESS}
     named = {name for name, value in values.items() if value != defaults[name]}
     # What follows from a recipe or another flag need not be named; what contradicts it must.
     implied = defaults | dependent_defaults(values, named)

@@ -89,12 +89,11 @@ def _train_and_evaluate(run):
         check_own_parts(config)  # which starts TensorFlow's devices, and so comes after the strategy
     with strategy.scope():
         model = _prepared_model(run, strategy)
-    resumed = run.train_steps(begin) > 0
     if run.is_chief:
         print(
             f"{config.model} on {data.name} ({data.source}): {len(data.train_images)} train, "
             f"{len(data.validation_images)} validation, {len(data.test_images)} test images\n"
-            f"Results: {run.directory}" + (f"\n{_resumption(begin, config.n_epoch)}" if resumed else ""),
+            f"Results: {run.directory}" + (f"\n{_resumption(begin, config.n_epoch)}" if run.is_begun else ""),
             flush=True,
         )
     replicas = strategy.num_replicas_in_sync
@@ -186,8 +185,7 @@ def _train_and_evaluate(run):
 def _prepared_model(run, strategy):
     """The model, new or of the checkpoint where the run goes on, on the devices of the strategy in scope."""
     config, data, begin = run.config, run.data, run.begin
-    resumed = run.train_steps(begin) > 0
-    model = load_model(run.checkpoints / begin.name) if resumed else build_model(config, data)
+    model = load_model(run.checkpoints / begin.name) if run.is_begun else build_model(config, data)
     if int(model.step.numpy()) != run.train_steps(begin):
         raise UserError(
             f"{begin.name} holds {int(model.step.numpy())} train steps, but {begin} of this run comes after "

@@ -56,6 +56,11 @@ class Run:
         return self.workers is None or self.workers.is_chief
 
     @property
+    def is_begun(self):
+        """Whether the training goes on from a checkpoint."""
+        return self.train_steps(self.begin) > 0
+
+    @property
     def plots(self):
         return self.directory / "plots"
 

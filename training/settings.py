@@ -284,10 +284,12 @@ class Config(ModelSettings, UseSettings):
     def flag_lines(self):
         """The flags that repeat this run elsewhere, one per line: a flag file for `--flagfile`."""
         values = dataclasses.asdict(self)
-        for name in ("run_dir", "resume", "prepare", *USES):
+        for name in OF_ONE_PROCESS:
             del values[name]
         return [f"--{name}={value}" for name, value in values.items()]
 
 
+# What says where a process works and what for, and nothing about the run.
+OF_ONE_PROCESS = ("run_dir", "resume", "prepare", *USES)
 # What may change when a run is resumed: its length, its pictures and places.
 CHANGEABLE = {f.name for f in dataclasses.fields(Config) if f.metadata["changeable"]} | {"run_dir"}
