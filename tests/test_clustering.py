@@ -160,7 +160,7 @@ def test_the_heads_come_to_be_apart(make_model, labelled_batch):
     model = make_model("gaussian", 2, model=REDUCTION, head_distance=3.0)
     model.heads.assign(np.random.default_rng(0).normal(size=(10, 2), scale=0.1))
     train_alone(model, "heads", 0.1)
-    step = tf.function(lambda: model.train_step(labelled_batch))
+    step = tf.function(lambda: model.train_step(labelled_batch), autograph=False)
     for _ in range(400):
         step()
     heads = np.array(model.heads)
@@ -250,9 +250,6 @@ def test_a_run_with_some_labels(tmp_path):
     assert metrics["labelled_images"] == 300
     assert 0 < metrics["test_component_accuracy"] <= 1
     assert load_model(tmp_path / "run").settings.unlabelled
-    # Labels that are not shown decide nothing.
-    again = run(tmp_path / "again", f"--flagfile={tmp_path / 'run' / 'flags.txt'}")
-    assert again["test_component_accuracy"] == metrics["test_component_accuracy"]
 
 
 # Figures, pictures, whole runs
