@@ -274,11 +274,6 @@ def replicas(kind, count, *models):
     return digests, found
 
 
-def test_two_devices_make_the_step_of_one():
-    _, found = replicas("mirrored", 2, "supervised")
-    assert found["supervised"] < 1e-4
-
-
 def test_two_workers_make_the_step_of_one():
     digests, found = replicas("worker", 2, "conditional")
     assert found["conditional"] < 1e-4
@@ -286,7 +281,7 @@ def test_two_workers_make_the_step_of_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "count"), [("mirrored", 3), ("worker", 2), ("worker", 3)])
+@pytest.mark.parametrize(("kind", "count"), [("mirrored", 2), ("mirrored", 3), ("worker", 2), ("worker", 3)])
 def test_several_replicas_make_the_weights_of_one(kind, count):
     digests, found = replicas(kind, count)
     assert found.keys() == {"unsupervised", "supervised", "semi_supervised", "conditional"}
