@@ -397,7 +397,7 @@ def test_the_figures_of_two_workers_lie_within_the_spread_over_seeds(tmp_path):
             assert not any(runs.wait()), runs.outputs
             metrics = json.loads((directory / "metrics.json").read_text())
             found.setdefault(count, []).append(
-                [metrics["test_reconstruction_mse"], metrics["component_accuracy"]]
+                [metrics["test_reconstruction_mse"], metrics["test_component_accuracy"]]
             )
     one, two = (np.array(found[count]) for count in (1, 2))
     spread = np.sqrt(one.var(axis=0, ddof=1) / 4 + two.var(axis=0, ddof=1) / 4)
