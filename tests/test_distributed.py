@@ -384,6 +384,18 @@ def test_a_worker_that_hangs_is_named(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_that_stream_end_as_two_that_hold(tmp_path, monkeypatch):
+    """Both find no shards, and prepare them at the same time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["--model", "dimensionality_reduction", "--data", "digits", "--n_hidden", "16", "--n_z", "2"]
+    words += ["--num_samples", "40", "--n_epoch", "2", "--strategy", "multi_worker"]
+    for name, further in (("held", []), ("streamed", ["--stream"])):
+        runs = Processes(2, [*words, *further, "--run_dir", str(tmp_path / name)])
+        assert not any(runs.wait()), runs.outputs
+    assert file_differences(tmp_path / "held", tmp_path / "streamed") == []
+
+
+@pytest.mark.slow
 def test_the_figures_of_two_workers_lie_within_the_spread_over_seeds(tmp_path):
     """With the usual draws, which differ: the difference of the means over seeds."""
     words = ["--model", "supervised", "--data", "digits", "--prior", "gaussian_mixture", "--n_z", "2"]
