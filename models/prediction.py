@@ -87,14 +87,16 @@ class Prediction:
 
     def _in_batches(self, name, inputs, *others) -> np.ndarray:
         """The outputs of the network or method of this name for inputs of any number, joined."""
-        outputs = []
         for start in range(0, max(len(inputs), 1), INFERENCE_BATCH):
             batch = [np.asarray(array[start : start + INFERENCE_BATCH]) for array in (inputs, *others)]
             # For less than a whole batch, tracing would take longer than it saves.
             whole = len(batch[0]) == INFERENCE_BATCH
             run = self._graph(name, batch) if whole else _of_images(getattr(self, name))
-            outputs.append(run(*map(tf.convert_to_tensor, batch)).numpy())
-        return np.concatenate(outputs)
+            made = run(*map(tf.convert_to_tensor, batch)).numpy()
+            if start == 0:
+                outputs = np.empty((len(inputs), *made.shape[1:]), made.dtype)
+            outputs[start : start + len(made)] = made
+        return outputs
 
     def _graph(self, name, batch):
         """The network or method of this name as a graph for arrays of these shapes and types, traced once."""

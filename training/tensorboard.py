@@ -1,10 +1,12 @@
 """What TensorBoard shows of a run."""
 
 import os
+import struct
 
 import keras
 import tensorflow as tf
 from tensorboard.plugins.hparams import summary_v2
+from tensorboard.plugins.image.metadata import create_summary_metadata as image_metadata
 
 from utils.files import atomic_path
 
@@ -47,10 +49,11 @@ class TensorBoard(keras.callbacks.Callback):
         self._flush()
 
     def add_picture(self, name, path, step):
-        """Shows a PNG file."""
-        picture = tf.io.decode_png(path.read_bytes(), channels=3)
+        """Shows a PNG file, as it is: `tf.summary.image` would decode and compress it again."""
+        png = path.read_bytes()
+        size = struct.unpack(">II", png[16:24])  # width and height
         with self.writer.as_default(step=step):
-            tf.summary.image(name, picture[None])
+            tf.summary.write(name, [*map(str, size), png], metadata=image_metadata(name, ""))
         self._flush()
 
     def _flush(self):
