@@ -1,4 +1,4 @@
-"""How long a user waits: for `main.py --help`, and for the first step of a training."""
+"""How long a user waits: for `main.py --help`, for the first step, and for all that follows the last one."""
 
 import os
 import pty
@@ -15,6 +15,11 @@ ROOT = Path(__file__).parents[1]
 TIME_OUT = 120  # seconds without a word
 # Keras writes its progress bar, which ends in the time per step, after the first step on a terminal.
 FIRST_STEP = re.compile(rb"s/step")
+PLANE = ("--prior=gaussian_mixture", "--n_z=2")
+ANIMATED = (
+    *("--model=conditional", "--network=conv", "--batch_norm", "--prior=truncated_gaussian", "--n_z=5"),
+    *("--animate", "--PARR=true", "--data=digits"),
+)
 
 
 def measure_startup(data_flags, runs):
@@ -27,6 +32,8 @@ def measure_startup(data_flags, runs):
     times = {
         "--help": [help_seconds() for _ in range(runs)],
         "first step": [first_step_seconds(data_flags) for _ in range(runs)],
+        "figures and pictures": [seconds_after_training([*PLANE, *data_flags]) for _ in range(runs)],
+        "with animations, digits": [seconds_after_training(ANIMATED) for _ in range(runs)],
     }
     return {
         name: {"seconds": seconds, "median": statistics.median(seconds)} for name, seconds in times.items()
@@ -43,8 +50,7 @@ def help_seconds():
 def first_step_seconds(data_flags):
     """Seconds from the command to the first train step's end, as the progress bar shows it."""
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "main.py", "--prior=gaussian_mixture", "--n_z=2", *data_flags]
-        command += ["--run_dir", f"{directory}/run"]
+        command = [sys.executable, "main.py", *PLANE, *data_flags, "--run_dir", f"{directory}/run"]
         terminal, theirs = pty.openpty()
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -60,6 +66,18 @@ def first_step_seconds(data_flags):
             process.kill()
             process.wait()
             os.close(terminal)
+
+
+def seconds_after_training(flags):
+    """Seconds from the line about the only epoch to the end of the program, which writes the last file."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-u", "main.py", *flags, "--n_epoch=1", "--run_dir", f"{directory}/run"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, **pipes) as process:
+            ends = [time.perf_counter() for line in process.stdout if line.startswith("epoch 1/1")]
+        if process.returncode or not ends:
+            raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}.")
+        return time.perf_counter() - ends[0]
 
 
 def _read(terminal, output):
