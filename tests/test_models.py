@@ -9,7 +9,7 @@ from data.pipeline import evaluation_batches, training_batches
 from main import read_config
 from models import LABELLED_DECODERS, MODELS, load_model
 from models.augmentation import distorted, shifted
-from models.layers import Dense, dropout
+from models.layers import Dense, dropout, normalized, normalized_by_products
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
 from models.networks import ConvDecoder, ConvEncoder, DenseNetwork
 from models.optimizers import FusedAdam, FusedSGD
@@ -490,6 +490,32 @@ def test_every_model_trains_with_convolutions_and_batch_norm(make_model, labelle
         step()
         losses.append(float(model.train_trackers[0].result()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("normalize", [normalized, normalized_by_products])
+def test_batch_norm_against_its_formula(normalize):
+    """Outputs, moments and gradients; the second is for processors without AVX-512."""
+    random = np.random.default_rng(0)
+    images = random.normal(2, 3, (6, 5, 4, 3))
+    scale, offset, weights = random.normal(size=3), random.normal(size=3), random.normal(size=images.shape)
+
+    def formula(images, scale, offset):
+        mean, variance = tf.nn.moments(images, [0, 1, 2])
+        return (images - mean) * tf.math.rsqrt(variance + 1e-5) * scale + offset, mean, variance
+
+    found, expected = [], []
+    for function, dtype, results in (
+        (lambda *inputs: normalize(*inputs, 1e-5), tf.float32, found),
+        (formula, tf.float64, expected),
+    ):
+        inputs = [tf.constant(values, dtype) for values in (images, scale, offset)]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            results += function(*inputs)
+            loss = tf.reduce_sum(results[0] * tf.constant(weights, dtype))
+        results += tape.gradient(loss, inputs)
+    for value, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, exact, rtol=1e-4, atol=1e-4)
 
 
 def test_batch_norm_is_right_after_training_and_after_loading(make_model, labelled_batch, tmp_path):
