@@ -32,7 +32,7 @@ PICTURES = {
     "manifold_components": "One row per class: codes along its part of the prior, decoded.",
     "codes": "Where the test images lie on the plane, a point each; compare with the prior.",
     "prior": "Samples of the prior on the same axes: where the codes should lie.",
-    "styles": "One style a row, that of the test image at the left, decoded with every label.",
+    "styles": "A style per row, that of the image at the left, with every label, or each attribute switched.",
     "clusters": "One cluster a row: its head, and test images that belong to it.",
     "reconstructions": "Test images beside their reconstructions.",
     "samples": "Decoded samples of the prior: new images.",

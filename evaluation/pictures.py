@@ -22,6 +22,7 @@ from evaluation.sheets import interpolations, neighbours, outliers
 
 MANIFOLD_SIDE = 20
 MAX_STYLES = 20  # labels of a page of styles: more would be a wall
+N_STYLES = 10  # its rows where labels are attributes
 N_MEMBERS = 16  # test images of each cluster
 
 
@@ -183,21 +184,30 @@ def manifold(of):
 
 
 def styles(of):
-    """Where the decoder sees classes: a style per row, that of the test image at the left, in all labels."""
-    if not of.model.decodes_labels or of.data.has_attributes or of.model.finds_clusters:
+    """A style per row, that of the test image at the left, with every label, or each attribute switched."""
+    if not of.model.decodes_labels or of.model.finds_clusters:
         return
     labels = np.arange(min(of.model.n_classes, MAX_STYLES))
-    # The first test image of every label.
-    chosen = [int(np.argmax(of.data.test_labels == label)) for label in labels]
-    images = of.model.decode(np.repeat(of.codes[chosen], len(labels), axis=0), np.tile(labels, len(chosen)))
-    title = "The style of the image at the left"
+    columns = class_names(labels, of.names)
+    if of.data.has_attributes:
+        chosen = np.arange(min(N_STYLES, len(of.codes)))
+        switched = np.vstack([np.zeros(of.model.n_classes), np.eye(of.model.n_classes)[labels]])
+        rows = np.abs(of.data.test_labels[chosen, None] - switched).reshape(-1, of.model.n_classes)
+        columns = ["as it is", *columns]
+        title = "The style of the image at the left, one attribute switched"
+    else:
+        # The first test image of every label.
+        chosen = np.array([np.argmax(of.data.test_labels == label) for label in labels])
+        rows = np.tile(labels, len(chosen))
+        title = "The style of the image at the left"
+    images = of.model.decode(np.repeat(of.codes[chosen], len(columns), axis=0), rows)
     plots.save_beside(
         of.plots / "styles.png",
         of.data.test_images[chosen] / 255,
         images,
         ("test", title),
         of.data.note,
-        column_labels=class_names(labels, of.names),
+        column_labels=columns,
     )
 
 
