@@ -157,7 +157,7 @@ def test_means_and_standard_deviations_are_those_of_numpy(places):
     assert row["label swap, %"] == "99.00 ± 0.00"
     assert row["validation error, %"] == "-"  # of runs that are older than the figure
     assert row["seeds"] == "3 of 5"
-    assert row["shifted images"] == "yes, up to 2 px"
+    assert row["shifted images"] == "yes, up to 2 px; copies distorted, up to 25%"
     assert row["minutes"] == "61"
     assert row["processor"] == "A Processor (avx2), 1 thread"
     assert row["the paper"] == "1.90 ± 0.10 %"
