@@ -34,10 +34,7 @@ def save_curves(path, rows, note=""):
         if names := [name for name in names if name in rows[0]]:
             panels.append((title, names, equilibria))
     n_columns = -(-len(panels) // 2)
-    width = 5 * n_columns
-    figure, grid = plt.subplots(2, n_columns, figsize=(width, 6.5))
-    # layout="constrained" would take longer than all else of this picture.
-    figure.subplots_adjust(0.6 / width, 0.11, 1 - 0.1 / width, 0.95, wspace=0.2, hspace=0.3)
+    figure, grid = plt.subplots(2, n_columns, figsize=(5 * n_columns, 6.5), layout="constrained")
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes, (title, names, equilibria) in zip(grid.flat, panels, strict=False):
