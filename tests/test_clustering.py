@@ -250,6 +250,9 @@ def test_a_run_with_some_labels(tmp_path):
     assert metrics["labelled_images"] == 300
     assert 0 < metrics["test_component_accuracy"] <= 1
     assert load_model(tmp_path / "run").settings.unlabelled
+    # Labels that are not shown decide nothing.
+    again = run(tmp_path / "again", f"--flagfile={tmp_path / 'run' / 'flags.txt'}")
+    assert again["test_component_accuracy"] == metrics["test_component_accuracy"]
 
 
 # Figures, pictures, whole runs

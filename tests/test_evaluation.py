@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from data.image_data import ImageData
-from evaluation import figures
+from evaluation import figures, pictures, plots
 
 
 def test_sliced_wasserstein_is_the_mean_over_projections():
@@ -62,3 +64,37 @@ def test_label_entropies():
 
 def test_error_percent():
     assert figures.error_percent(np.eye(10)[[0, 1, 2, 3]], np.array([0, 1, 2, 4])) == 25
+
+
+def test_styles_switch_one_attribute_at_a_time(tmp_path, monkeypatch):
+    """The decoder draws the code and the attributes that it is given."""
+    drawn = {}
+
+    def save_beside(path, images, others, titles, note, column_labels):
+        drawn.update(others=others, column_labels=column_labels)
+
+    monkeypatch.setattr(plots, "save_beside", save_beside)
+    model = SimpleNamespace(
+        decodes_labels=True,
+        finds_clusters=False,
+        n_classes=3,
+        decode=lambda codes, rows: np.hstack([codes, rows]),
+    )
+    labels = np.array([[0, 1, 0], [1, 1, 0]], np.uint8)
+    data = SimpleNamespace(
+        has_attributes=True,
+        label_names=("hat", "tie", "hair"),
+        test_labels=labels,
+        test_images=np.zeros((2, 4, 4, 1), np.uint8),
+        note="",
+    )
+    codes = np.array([[5.0], [7.0]])
+    pictures.styles(pictures.Sitting(None, data, model, tmp_path, codes, []))
+    np.testing.assert_array_equal(
+        drawn["others"],
+        [
+            *([5, 0, 1, 0], [5, 1, 1, 0], [5, 0, 0, 0], [5, 0, 1, 1]),
+            *([7, 1, 1, 0], [7, 0, 1, 0], [7, 1, 0, 0], [7, 1, 1, 1]),
+        ],
+    )
+    assert drawn["column_labels"] == ["as it is", "0 hat", "1 tie", "2 hair"]

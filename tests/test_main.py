@@ -235,6 +235,12 @@ def test_tensorboard_shows_scalars_pictures_and_histograms(planar):
     assert {"d_loss", "g_loss", "val_reconstruction_mse", "ae_learning_rate", "codes"} <= tags
     assert {"preview/samples", "preview/codes", "reconstructions", "samples"} <= tags
     assert [event.step for event in events.Tensors("d_loss")] == [1, 2]
+    # Pictures are the files themselves; where all is grey, so is the file.
+    path = planar[0] / "plots" / "samples.png"
+    width, height, png = tf.make_ndarray(events.Tensors("samples")[0].tensor_proto)
+    assert png == path.read_bytes()
+    assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape == (int(height), int(width))
+    assert cv2.imread(str(path.with_name("codes.png")), cv2.IMREAD_UNCHANGED).ndim == 3
 
 
 def test_diverging_training_stops_with_one_line(tmp_path, capsys):
@@ -311,6 +317,12 @@ def test_mnist_from_the_shell(tmp_path):
     assert metrics["test_reconstruction_mse"] < 0.062
     # Chance is 0.1.
     assert metrics["test_component_accuracy"] > 0.4
+
+    # A fresh process needs to know nothing but where the run is.
+    script = f"from models import load_model; print(load_model({str(tmp_path / 'run')!r}).generate(2).shape)"
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout == "(2, 28, 28, 1)\n", result.stderr[-2000:]
 
 
 @pytest.mark.slow
