@@ -22,7 +22,6 @@ from evaluation.sheets import interpolations, neighbours, outliers
 
 MANIFOLD_SIDE = 20
 MAX_STYLES = 20  # labels of a page of styles: more would be a wall
-N_STYLES = 10  # its rows where labels are attributes
 N_MEMBERS = 16  # test images of each cluster
 
 
@@ -190,7 +189,7 @@ def styles(of):
     labels = np.arange(min(of.model.n_classes, MAX_STYLES))
     columns = class_names(labels, of.names)
     if of.data.has_attributes:
-        chosen = np.arange(min(N_STYLES, len(of.codes)))
+        chosen = np.arange(min(animations.N_ATTRIBUTE_STYLES, len(of.codes)))
         switched = np.vstack([np.zeros(of.model.n_classes), np.eye(of.model.n_classes)[labels]])
         rows = np.abs(of.data.test_labels[chosen, None] - switched).reshape(-1, of.model.n_classes)
         columns = ["as it is", *columns]
