@@ -37,7 +37,8 @@ from earlier comparisons that had the test figures in view.
   surely, and each test image the label of its cluster.
 - *component accuracy*: share of the codes in the part of the prior that belongs to their class; *its
   ceiling*: what codes drawn from the prior would reach.
-- *minutes*: of one training, with the threads that stand after the processor.
+- *minutes*: of one training by the clock, pauses and other work included, with the threads that stand after
+  the processor.
 - *the paper*, *best public code*: as they were reported; "-" where nothing was.
 """
 QUICK_NOTE = """
