@@ -47,7 +47,12 @@ TARGETS = (
     Target("fit", "bare", 0.80, 0.95, {"data": "digits"}),
 )
 # Seconds: at most, and aimed at.
-STARTUP_TARGETS = {"--help": (0.5, 0.2), "first step": (7, 5), "with animations, digits": (20, 8)}
+STARTUP_TARGETS = {
+    "--help": (0.5, 0.2),
+    "first step": (7, 5),
+    "first step, streamed": (10, 7),
+    "with animations, digits": (20, 8),
+}
 
 
 def describe_machine():

@@ -32,6 +32,8 @@ def measure_startup(data_flags, runs):
     times = {
         "--help": [help_seconds() for _ in range(runs)],
         "first step": [first_step_seconds(data_flags) for _ in range(runs)],
+        # The first of them also writes the images where they are read from.
+        "first step, streamed": [first_step_seconds([*data_flags, "--stream"]) for _ in range(runs)],
         "figures and pictures": [seconds_after_training([*PLANE, *data_flags]) for _ in range(runs)],
         "with animations, digits": [seconds_after_training(ANIMATED) for _ in range(runs)],
     }
