@@ -42,6 +42,9 @@ MODELS = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("few_pictures")
+
+
 def run(directory, *words):
     return main.main(["main.py", "--run_dir", str(directory), *words])
 
