@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+import main
 from evaluation import compare
+from experiments.experiment import settings_of
+from training.saved_config import read_saved_config
 
 EXAMPLES = ROOT / "examples"
 NAMES = ("mnist_2d", "mnist_styles")
@@ -60,6 +64,14 @@ def test_an_example_is_small_says_its_figures_and_names_no_place(name):
         content = path.read_bytes()
         assert b"/work" not in content
         assert b"/home" not in content
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_of_an_example_still_has_its_settings(name):
+    card = (EXAMPLES / name / "README.md").read_text()
+    (command,) = re.findall(r"^`python (main\.py .*)`$", card, re.MULTILINE)
+    saved, _ = read_saved_config(EXAMPLES / name)
+    assert settings_of(main.read_config(shlex.split(command))) == settings_of(saved)
 
 
 def test_the_examples_can_be_compared(tmp_path, capsys):
