@@ -35,9 +35,13 @@ GROUPS = {
 SEMI_SUPERVISED, CONDITIONAL, UNCONDITIONAL, SUPERVISED, LIKELIHOOD, CLUSTERING, REDUCTION = GROUPS
 
 BEST_SEMI_SUPERVISED = "best_semi_supervised.flags"
+BEST_CLUSTERING = "best_clustering.flags"
+BEST_REDUCTION = "best_dimensionality_reduction.flags"
 PAPER_1000, PUBLIC_1000 = "1.60 ± 0.08 %", "5 to 7 %"
 FIVE_SEEDS = (0, 1, 2, 3, 4)
-NO_CONSISTENCY = ("consistency=false",)
+# Of the rows that were trained before the encoder had batch norm.
+NO_BATCH_NORM = ("batch_norm=false",)
+NO_CONSISTENCY = ("consistency=false", *NO_BATCH_NORM)
 SIX_EPOCHS = ("n_epoch=6", "lr_mid_epoch=4", "lr_end_epoch=5", *NO_CONSISTENCY)
 # --data=mnist never takes other images when MNIST is missing, as the default would.
 PLANE = ("model=supervised", "data=mnist", "n_z=2")
@@ -64,8 +68,27 @@ EXPERIMENTS = (
         public=PUBLIC_1000,
     ),
     Experiment(
+        "semi_100_distortion",
+        "100 labels, no batch norm",
+        SEMI_SUPERVISED,
+        BEST_SEMI_SUPERVISED,
+        ("num_samples=100", *NO_BATCH_NORM),
+        paper="1.90 ± 0.10 %",
+        public="about 4 %",
+    ),
+    Experiment(
+        "semi_1000_distortion",
+        "1,000 labels, no batch norm",
+        SEMI_SUPERVISED,
+        BEST_SEMI_SUPERVISED,
+        ("num_samples=1000", *NO_BATCH_NORM),
+        (0, 1, 2, 3),
+        paper=PAPER_1000,
+        public=PUBLIC_1000,
+    ),
+    Experiment(
         "semi_100_short",
-        "100 labels, 6 epochs, no consistency",
+        "100 labels, 6 epochs, no batch norm, no consistency",
         SEMI_SUPERVISED,
         BEST_SEMI_SUPERVISED,
         ("num_samples=100", *SIX_EPOCHS),
@@ -74,7 +97,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "semi_100_20",
-        "100 labels, no consistency",
+        "100 labels, no batch norm, no consistency",
         SEMI_SUPERVISED,
         BEST_SEMI_SUPERVISED,
         ("num_samples=100", *NO_CONSISTENCY),
@@ -83,25 +106,25 @@ EXPERIMENTS = (
     ),
     Experiment(
         "semi_100_consistency",
-        "100 labels, copies not distorted",
+        "100 labels, no batch norm, copies not distorted",
         SEMI_SUPERVISED,
         BEST_SEMI_SUPERVISED,
-        ("num_samples=100", "distortion=0.0"),
+        ("num_samples=100", "distortion=0.0", *NO_BATCH_NORM),
         paper="1.90 ± 0.10 %",
         public="about 4 %",
     ),
     Experiment(
         "semi_1000_consistency",
-        "1,000 labels, copies not distorted",
+        "1,000 labels, no batch norm, copies not distorted",
         SEMI_SUPERVISED,
         BEST_SEMI_SUPERVISED,
-        ("num_samples=1000", "distortion=0.0"),
+        ("num_samples=1000", "distortion=0.0", *NO_BATCH_NORM),
         paper=PAPER_1000,
         public=PUBLIC_1000,
     ),
     Experiment(
         "semi_1000_short",
-        "1,000 labels, 6 epochs, no consistency",
+        "1,000 labels, 6 epochs, no batch norm, no consistency",
         SEMI_SUPERVISED,
         BEST_SEMI_SUPERVISED,
         ("num_samples=1000", *SIX_EPOCHS),
@@ -117,6 +140,14 @@ EXPERIMENTS = (
         paper="0.85 ± 0.02 %",
     ),
     Experiment(
+        "semi_all_distortion",
+        "all 55,000 labels, no batch norm",
+        SEMI_SUPERVISED,
+        BEST_SEMI_SUPERVISED,
+        ("num_samples=55000", *NO_BATCH_NORM),
+        paper="0.85 ± 0.02 %",
+    ),
+    Experiment(
         "semi_1000_unshifted",
         "1,000 labels, images neither shifted nor distorted",
         SEMI_SUPERVISED,
@@ -127,7 +158,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "semi_1000_two_discriminators",
-        "1,000 labels, the first seed's two discriminators, no cycle",
+        "1,000 labels, the first seed's two discriminators, no cycle, no batch norm",
         SEMI_SUPERVISED,
         BEST_SEMI_SUPERVISED,
         ("num_samples=1000", "joint_discriminator=false", "cycle=false", *NO_CONSISTENCY),
@@ -217,7 +248,7 @@ EXPERIMENTS = (
         "clustering_16_short",
         "16 clusters, 20 epochs",
         CLUSTERING,
-        "best_clustering.flags",
+        BEST_CLUSTERING,
         ("n_clusters=16",),
         paper="9.55 ± 2.05 %",
     ),
@@ -225,7 +256,7 @@ EXPERIMENTS = (
         "clustering_30_short",
         "30 clusters, 20 epochs",
         CLUSTERING,
-        "best_clustering.flags",
+        BEST_CLUSTERING,
         ("n_clusters=30",),
         paper="4.10 ± 1.13 %",
         public="about 23 %",
@@ -235,18 +266,19 @@ EXPERIMENTS = (
             f"reduction_2d_{name}_short",
             f"2-D, {title}, 20 epochs",
             REDUCTION,
-            "best_dimensionality_reduction.flags",
+            flagfile,
             flags,
             paper=paper,
             public=public,
         )
-        for name, title, flags, paper, public in (
-            ("1000", "1,000 labels", ("num_samples=1000",), "4.20 %", "8.3 %"),
-            ("100", "100 labels", ("num_samples=100",), "6.08 %", "26 %"),
+        for name, title, flagfile, flags, paper, public in (
+            ("1000", "1,000 labels", BEST_REDUCTION, ("num_samples=1000",), "4.20 %", "8.3 %"),
+            ("100", "100 labels", BEST_REDUCTION, ("num_samples=100",), "6.08 %", "26 %"),
             (
                 "20_clusters",
                 "20 clusters",
-                ("n_clusters=20", "consistency=false", "shift=0", "init_std=0.0", "g_rate=2.0"),
+                BEST_CLUSTERING,
+                ("model=dimensionality_reduction", "n_z=2", "n_clusters=20"),
                 "13.95 %",
                 "-",
             ),
