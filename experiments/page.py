@@ -23,8 +23,8 @@ A cell is the mean over the seeds ± their standard deviation (n - 1). A seed dr
 the images, all noise, and which images are labelled. The test split was read once, at the end; all figures
 but the validation error are of the whole of it.
 
-The joint discriminator, the cycle, the consistency, its distortion and batch norm were chosen by figures of
-the validation split (5,000 labelled images, more than the 100 or 1,000 labels of a run). The rates of
+The joint discriminator, the cycle, the consistency and its distortion were chosen by figures of the
+validation split (5,000 labelled images, which is more than the 100 or 1,000 labels of a run). The rates of
 `short`, `--g_rate` of the conditional and unconditional models and the best settings of the swiss roll stem
 from earlier comparisons that had the test figures in view.
 
