@@ -28,16 +28,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
-@pytest.fixture(scope="module")
-def few_pictures():
-    """Runs draw samples.png alone, which saves a third of a short run's time, for tests of other things."""
-    from evaluation import pictures
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pictures, "PICTURES", [pictures.samples])
-        yield
-
-
 @pytest.fixture
 def make_model():
     """Builds a small compiled model; keyword arguments replace the small defaults."""

@@ -25,7 +25,7 @@ def test_an_old_model_computes_what_it_did():
     np.testing.assert_allclose(pixels, expected, rtol=1e-4)
 
 
-def test_an_old_run_goes_on(few_pictures, tmp_path):
+def test_an_old_run_goes_on(tmp_path):
     directory = shutil.copytree(OLD_RUN, tmp_path / "run")
     assert main.main(["main.py", "--resume", "--run_dir", str(directory), "--n_epoch", "3"]) == 0
     rows, old = read_history(directory / "history.csv"), read_history(OLD_RUN / "history.csv")

@@ -34,7 +34,7 @@ QUICK, SLOW = ["conditional"], ["unsupervised", "supervised", "semi_supervised"]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, few_pictures):
+def run(tmp_path_factory):
     """A trained run of a semi-supervised model."""
     directory = tmp_path_factory.mktemp("export") / "run"
     words = ["--data", "digits", "--n_hidden", "16", "--n_epoch", "1", "--run_dir", str(directory)]

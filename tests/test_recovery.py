@@ -42,9 +42,6 @@ MODELS = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("few_pictures")
-
-
 def run(directory, *words):
     return main.main(["main.py", "--run_dir", str(directory), *words])
 
