@@ -121,15 +121,18 @@ def measure(rounds, steps, batches, hidden):
                 "flops": sum(step_flops(config, data.image_shape, data.n_classes).values()),
                 "bytes": reduced_bytes(config, data.image_shape, data.n_classes),
                 "rounds": rows,
-                "speedup": statistics.median(2 * row["seconds_one"] / row["seconds_two"] for row in rows),
-                "speedup_apart": statistics.median(
-                    2 * row["seconds_one"] / row["seconds_apart"] for row in rows
-                ),
-                "cpu_speedup": statistics.median(2 * row["cpu_one"] / row["cpu_two"] for row in rows),
+                "speedup": speedup(rows, "seconds_one", "seconds_two"),
+                "speedup_apart": speedup(rows, "seconds_one", "seconds_apart"),
+                "cpu_speedup": speedup(rows, "cpu_one", "cpu_two"),
                 **{name: statistics.median(row[name] for row in rows) for name in rows[0]},
             }
         )
     return points
+
+
+def speedup(rows, one, two):
+    """How much more two workers do than one in its time: a median over rounds; the names are those of times."""
+    return statistics.median(2 * row[one] / row[two] for row in rows)
 
 
 def answers(workers, *words):
@@ -209,7 +212,7 @@ def draw(points, path):
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     bandwidth = fitted_bandwidth(points)
     batches = [point["batch"] for point in points]
-    left.plot(batches, [point["speedup"] for point in points], "s", label="measured, clock (busy machine)")
+    left.plot(batches, [point["speedup"] for point in points], "s", label="measured, clock")
     left.plot(batches, [point["cpu_speedup"] for point in points], "o", label="measured, processor time")
     slope = statistics.median(point["cpu_one"] / point["batch"] for point in points)
     fine = [64 * 1.1**i for i in range(32)]
