@@ -131,7 +131,7 @@ def measure(rounds, steps, batches, hidden):
 
 
 def speedup(rows, one, two):
-    """How much more two workers do than one in its time: a median over rounds; the names are those of times."""
+    """How much more two workers do than one, by these times of the rows: a median over the rounds."""
     return statistics.median(2 * row[one] / row[two] for row in rows)
 
 
