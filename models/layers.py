@@ -27,13 +27,14 @@ def affine(x, kernel, bias):
     def gradients(of_y):
         if x.dtype == tf.float32:
             # As a batch of one matrix, oneDNN reads a transposed one faster, though not in bfloat16.
-            of_x = tf.matmul(of_y[None], kernel[None], transpose_b=True)[0]
+            of_x = tf.matmul(tf.expand_dims(of_y, 0), tf.expand_dims(kernel, 0), transpose_b=True)
+            of_x = tf.squeeze(of_x, 0)
         else:
             of_x = tf.matmul(of_y, kernel, transpose_b=True)
         of_kernel = tf.matmul(x, of_y, transpose_a=True)
         # The stock gradient of a bias is slow in bfloat16.
-        ones = tf.ones([1, tf.shape(of_y)[0]], of_y.dtype)
-        return of_x, of_kernel, tf.matmul(ones, of_y)[0]
+        ones = tf.ones([1, of_y.shape[0] or tf.shape(of_y)[0]], of_y.dtype)
+        return of_x, of_kernel, tf.squeeze(tf.matmul(ones, of_y), 0)
 
     return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradients
 
@@ -117,7 +118,7 @@ def dropout(x, keep_prob, seed):
     1 / 131072 (down to 1 / 256). The stock dropout draws a number of the layer's type for each unit: that
     takes longer, and bfloat16 has only 128 of them between 0 and 1.
     """
-    size = tf.size(x)
+    size = x.shape.num_elements() or tf.size(x)
     words = tf.random.stateless_uniform([size // 8 + 1], seed, None, None, tf.uint64)
     random_bytes = tf.reshape(tf.bitcast(words, tf.uint8), [-1])
     whole, rest = divmod(min(round((1 - keep_prob) * 2**16), 255 * 2**8), 2**8)

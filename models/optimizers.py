@@ -15,6 +15,14 @@ class FusedAdam(keras.optimizers.Adam):
 
     # Whether the update that is being traced takes place: a boolean scalar tensor, or None for always.
     _condition = None
+    # What the updates of all variables have in common, made once: every operation that is traced takes time.
+    _factors = None
+
+    def apply(self, gradients, variables=None):
+        try:
+            super().apply(gradients, variables)
+        finally:
+            self._factors = None
 
     def apply_if(self, condition, gradients, variables):
         """`apply` where the condition, a boolean scalar tensor, holds; otherwise nothing changes.
@@ -33,28 +41,29 @@ class FusedAdam(keras.optimizers.Adam):
         if self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
-        step = tf.cast(self.iterations + 1, variable.dtype)
-        beta_1 = tf.constant(self.beta_1, variable.dtype)
-        beta_2 = tf.constant(self.beta_2, variable.dtype)
-        powers = beta_1**step, beta_2**step
-        learning_rate = tf.cast(learning_rate, variable.dtype)
-        if self._condition is not None:
-            # With these the moments stay as they are and the step is zero.
-            beta_1, beta_2 = (tf.where(self._condition, beta, 1.0) for beta in (beta_1, beta_2))
-            learning_rate = tf.where(self._condition, learning_rate, 0.0)
+        if self._factors is None:
+            self._factors = self._common_factors(learning_rate, variable.dtype)
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=powers[0],
-            beta2_power=powers[1],
-            lr=learning_rate,
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, variable.dtype),
             grad=tf.cast(gradient, variable.dtype),
+            **self._factors,
         )
+
+    def _common_factors(self, learning_rate, dtype):
+        """The inputs of `ResourceApplyAdam` that are the same for all variables."""
+        step = tf.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
+        powers = {"beta1_power": beta_1**step, "beta2_power": beta_2**step}
+        learning_rate = tf.cast(learning_rate, dtype)
+        if self._condition is not None:
+            # With these the moments stay as they are and the step is zero.
+            beta_1, beta_2 = (tf.where(self._condition, beta, 1.0) for beta in (beta_1, beta_2))
+            learning_rate = tf.where(self._condition, learning_rate, 0.0)
+        epsilon = tf.constant(self.epsilon, dtype)
+        return {**powers, "lr": learning_rate, "beta1": beta_1, "beta2": beta_2, "epsilon": epsilon}
 
 
 @keras.saving.register_keras_serializable(package="aae")
