@@ -19,8 +19,14 @@ needs_mnist = pytest.mark.skipif(
 )
 
 # The first measures the memory of processes, to which that of the process that starts them counts; the others
-# take long.
-FIRST = ["test_fuzz.py", "test_recovery.py", "test_main.py", "test_models.py"]
+# take long, so that no worker waits for one of them at the end.
+FIRST = [
+    f"test_{name}.py"
+    for name in (
+        *("fuzz", "recovery", "main", "models", "clustering", "distributed", "saved_model"),
+        *("label_reader", "benchmarks", "export", "image_folders"),
+    )
+]
 
 
 def pytest_collection_modifyitems(items):

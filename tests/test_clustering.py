@@ -244,7 +244,8 @@ def test_without_num_samples_all_labels_are_shown(tmp_path):
         assert prepared.shown_labels is prepared.data.train_labels
 
 
-def test_a_run_with_some_labels(tmp_path):
+@pytest.mark.slow
+def test_a_run_with_some_labels_and_its_flags_again(tmp_path):
     words = ["--prior", "gaussian_mixture", "--n_z", "2", "--num_samples", "300"]
     metrics = run(tmp_path / "run", *words)
     assert metrics["labelled_images"] == 300
@@ -306,10 +307,11 @@ def test_the_error_of_clusters_is_the_papers():
             ["clusters.png", "codes.png", "manifold.png"],
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             REDUCTION,
             ["--n_z", "2", "--num_samples", "200", "--PMLR", "--cycle", "--animate"],
             ["codes.png", "prior.png", "confusion.png", "manifold_components.png"],
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             REDUCTION,

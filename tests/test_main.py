@@ -185,6 +185,7 @@ def test_from_one_label_per_class_to_all(tmp_path, count):
         assert config["flags"]["optimizer"] == "sgd"
 
 
+@pytest.mark.slow
 def test_unsupervised_run(tmp_path):
     words = ["--model", "unsupervised", "--prior", "swiss_roll", "--n_z", "2", "--PMLR", "True"]
     assert run(tmp_path / "run", *SMALL, *words) == 0

@@ -20,6 +20,9 @@ from training.fit import steps_per_call, uses_xla
 # What `main.py` makes by default.
 INDEPENDENT = {"joint_discriminator": True, "cycle": True}
 FURTHER_PHASES = {"semi_supervised": {"ce"}, "dimensionality_reduction": {"ce", "heads"}}
+# Those with most phases and networks are tried in every run of the tests.
+QUICK = ("semi_supervised", "conditional")
+EACH_MODEL = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in MODELS]
 
 
 def values(variables):
@@ -478,7 +481,7 @@ def test_a_decoder_without_labels_refuses_them(make_model):
         make_model().decode(np.zeros((2, 2)), [1, 2])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH_MODEL)
 def test_every_model_trains_with_convolutions_and_batch_norm(make_model, labelled_batch, name):
     model = make_model(
         "gaussian", 3, model=name, network="conv", conv_widths="4,8", batch_norm=True, output="tanh"
@@ -823,7 +826,7 @@ def test_optimizers_of_unknown_phases_are_refused(make_model):
         make_model().compile(ce_optimizer=FusedAdam())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH_MODEL)
 def test_keras_file_brings_back_weights_optimizers_and_step(make_model, labelled_batch, tmp_path, name):
     model, batch = make_model(model=name), labelled_batch
     model.ae_optimizer.learning_rate = 3e-3

@@ -134,10 +134,23 @@ def test_a_stopped_run_has_saved_the_step_it_came_to(stopped):
     assert not (stopped / "model.keras").exists()
 
 
+def test_a_run_stopped_in_mid_epoch_ends_as_if_it_had_not_been(whole, begun):
+    assert resume(begun) == 0
+    assert chaos.differences(whole, begun) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "epochs", "step", "number", "newest"),
     [
-        ("semi_supervised", 1, 39, signal.SIGINT, "epoch_00000_step_00039.keras"),
+        pytest.param(
+            "semi_supervised",
+            1,
+            39,
+            signal.SIGINT,
+            "epoch_00000_step_00039.keras",
+            id="mid_epoch",
+        ),
         # In the last call of an epoch: the checkpoint is that of its end.
         pytest.param(
             "unsupervised",
@@ -145,7 +158,6 @@ def test_a_stopped_run_has_saved_the_step_it_came_to(stopped):
             65,
             signal.SIGTERM,
             "epoch_00001.keras",
-            marks=pytest.mark.slow,
             id="end_of_epoch",
         ),
     ],

@@ -231,26 +231,41 @@ RUN = "--model dimensionality_reduction --data digits --n_hidden 16 --n_epoch 1 
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The same training with images in memory and on the disk: a folder with `held` and `streamed`."""
-    folder = tmp_path_factory.mktemp("runs")
+def streamed(tmp_path_factory):
+    """A training with its images on the disk, in a folder `run`, and its shards, in a folder `cache`."""
+    folder = tmp_path_factory.mktemp("streamed")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        for name, words in (("held", []), ("streamed", ["--stream"])):
-            assert main.main(["main.py", *RUN.split(), *words, "--run_dir", str(folder / name)]) == 0
+        assert main.main(["main.py", *RUN.split(), "--stream", "--run_dir", str(folder / "run")]) == 0
     return folder
 
 
-def test_a_streamed_run_equals_a_held_one(runs):
-    assert chaos.differences(runs / "held", runs / "streamed") == []
-    assert cv2.imread(str(runs / "streamed" / "plots" / "neighbours.png")).std() > 5
+def test_what_is_read_is_what_a_model_that_holds_it_gathers(stored, make_model):
+    data, model = shards.open_shards(stored), make_model(image_shape=(8, 8, 3), n_classes=3)
+    held = data.held()
+    model.hold(held.train_images, held.train_labels)
+    batches = training_batches(len(data.train_images), 8, seed=3, labelled=np.arange(6)).take(5)
+    read = read_batches(batches, data.train_images, data.train_labels)
+    for indices, parts in zip(batches, read, strict=True):
+        for gathered, part in zip(model._gathered(indices, model._held), parts, strict=True):
+            np.testing.assert_array_equal(gathered, part)
 
 
-def test_a_shard_that_is_damaged_in_mid_run_ends_it_in_one_line(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(runs / "cache"))
-    monkeypatch.setattr(shards, "SHARD_BYTES", 2**26)  # as when the runs were made
-    run = shutil.copytree(runs / "streamed", tmp_path / "run")
-    (path,) = (runs / "cache" / "aae").glob("*_shards/images_00000.bin")
+@pytest.mark.slow
+def test_a_streamed_run_equals_a_held_one(streamed, tmp_path):
+    assert main.main(["main.py", *RUN.split(), "--run_dir", str(tmp_path / "held")]) == 0
+    assert chaos.differences(tmp_path / "held", streamed / "run") == []
+
+
+def test_pictures_of_a_streamed_run(streamed):
+    assert cv2.imread(str(streamed / "run" / "plots" / "neighbours.png")).std() > 5
+
+
+def test_a_shard_that_is_damaged_in_mid_run_ends_it_in_one_line(streamed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(streamed / "cache"))
+    monkeypatch.setattr(shards, "SHARD_BYTES", 2**26)  # as when the run was made
+    run = shutil.copytree(streamed / "run", tmp_path / "run")
+    (path,) = (streamed / "cache" / "aae").glob("*_shards/images_00000.bin")
     content = path.read_bytes()
     flip(path)
     try:
