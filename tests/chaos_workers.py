@@ -21,7 +21,7 @@ from tests.chaos import ROOT, differences
 from training.checkpoints import saved_checkpoints
 from training.meeting import LOST
 
-# Batches of 24 give 54 steps to an epoch, in calls of 27, so that there are checkpoints within epochs.
+# Batches of 24 give 54 steps to an epoch, in calls of 18, so that there are checkpoints within epochs.
 COMMON = ["--strategy", "multi_worker", "--data", "digits", "--n_hidden", "32", "--batch_size", "24"]
 COMMON += ["--checkpoint_every", "27 steps", "--worker_wait", "120"]
 TRAININGS = {

@@ -274,7 +274,7 @@ def steps_per_call(config, steps, done=0):
     """How many train steps a call of the train function takes, so that calls end where the epoch does.
 
     On a GPU, where steps are so short that calls show, as many as possible, unless checkpoints within the
-    epoch are asked for; otherwise up to 50.
+    epoch are asked for; otherwise up to 20: progress shows and signals are obeyed between calls.
 
     Args:
         steps: of an epoch.
@@ -283,4 +283,4 @@ def steps_per_call(config, steps, done=0):
     shared = math.gcd(steps, done)
     if tf.config.list_physical_devices("GPU") and not config.checkpoint_every:
         return shared
-    return max(count for count in range(1, 51) if shared % count == 0)
+    return max(count for count in range(1, 21) if shared % count == 0)
