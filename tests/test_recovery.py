@@ -30,7 +30,7 @@ from training.history import read_history
 from training.run import locked, prepare_run
 from training.saved_config import read_saved_config
 from training.tensorboard import TensorBoard, keep_events
-from utils.errors import UserError
+from utils.errors import Stopped, UserError
 from utils.files import write_json
 
 # 65 steps to an epoch, in calls of 13.
@@ -722,3 +722,34 @@ def test_short_epochs_share_a_checkpoint(tmp_path, monkeypatch):
     signals.append(signal.SIGTERM)
     checkpoints.on_epoch_end(6)
     assert saved[-1] == 7
+
+
+def test_a_signal_that_comes_while_workers_agree_waits_for_the_next_time(monkeypatch):
+    """Else this worker would stop, and the others would wait for it."""
+    saved, signals = [], []
+    run = SimpleNamespace(
+        config=SimpleNamespace(checkpoint_interval=None, n_epoch=12),
+        epochs_between_checkpoints=5,
+        train_steps=lambda checkpoint: 10 * checkpoint.epoch,
+        checkpoints=None,
+        describe=dict,
+        workers="others",
+        is_chief=True,
+        last_good="",
+        resume_command="",
+    )
+
+    def summed(counts, strategy):
+        signals.append(signal.SIGTERM)
+        return counts
+
+    monkeypatch.setattr(interruptions, "summed", summed)
+    monkeypatch.setattr(interruptions, "check_weights", lambda model, run: None)
+    monkeypatch.setattr(interruptions, "save_checkpoint", lambda *words: saved.append(words[2]))
+    checkpoints = interruptions.Checkpoints(run, signals)
+    checkpoints.set_model(SimpleNamespace(stop_training=False, distribute_strategy=None))
+    checkpoints.on_epoch_end(3)
+    assert saved == []
+    with pytest.raises(Stopped, match="SIGTERM"):
+        checkpoints.on_epoch_end(5)
+    assert saved == [Checkpoint(6)]

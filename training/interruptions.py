@@ -63,12 +63,13 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _agreed(self, due):
         """Whether all workers save now: the chief's clock decides, and a signal to one of them stops all."""
+        self.stopping = self.signals[:1]
         if self.run.workers:
-            caught = [self.signals[:1] == [number] for number in STOPPING]
+            caught = [self.stopping == [number] for number in STOPPING]
             *caught, due = summed([*caught, due and self.run.is_chief], self.model.distribute_strategy)
-            stopping = [number for number, times in zip(STOPPING, caught, strict=True) if times]
-            self.signals[:] = self.signals or stopping
-        return bool(self.signals or due)
+            # Not what this worker has caught meanwhile, of which the others know nothing yet.
+            self.stopping = [number for number, times in zip(STOPPING, caught, strict=True) if times]
+        return bool(self.stopping or due)
 
     def _is_due(self, done):
         count, unit = self.interval
@@ -84,8 +85,8 @@ class Checkpoints(keras.callbacks.Callback):
         if self.run.is_chief:
             save_checkpoint(self.model, self.run.checkpoints, checkpoint, self.run.describe())
         self._note_time(checkpoint)
-        if self.signals:
-            raise stopped(self.signals, self.run)
+        if self.stopping:
+            raise stopped(self.stopping, self.run)
 
 
 def stopped(signals, run):
