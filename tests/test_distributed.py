@@ -275,8 +275,8 @@ def replicas(kind, count, *models):
 
 
 def test_two_workers_make_the_step_of_one():
-    digests, found = replicas("worker", 2, "supervised")
-    assert found["supervised"] < 1e-4
+    digests, found = replicas("worker", 2, "conditional")
+    assert found["conditional"] < 1e-4
     assert digests[0] == digests[1]
 
 

@@ -12,7 +12,6 @@ from models import load_model
 from priors import PRIORS
 from priors.prior import Prior, check_prior
 from training.export import prepare_export
-from training.run import prepare_run
 from utils import registry
 
 MODULE = """
@@ -98,9 +97,7 @@ def test_a_run_with_classes_of_ones_own(mine, capsys):
     assert type(model).__name__ == "QuietAAE"
     np.testing.assert_allclose(np.linalg.norm(model.sample_prior(9, seed=1)[0], axis=1), 2, rtol=1e-5)
     # It goes on, and leaves the program, only where the command line names the code.
-    going_on = prepare_run(main.read_config(["main.py", "--resume", "--n_epoch", "2", *own]))
-    going_on.lock.close()
-    assert (going_on.begin.epoch, going_on.config.prior) == (1, RING)
+    assert run("--resume", "--n_epoch", "2", *own) == 0
     capsys.readouterr()
     assert f"--prior {RING} is code" in refusal(capsys, "--resume", "--run_dir", "run")
     (mine / "x.flags").write_text(f"--prior={RING}\n--model={QUIET}\n")
