@@ -143,9 +143,7 @@ def test_a_run_stopped_in_mid_epoch_ends_as_if_it_had_not_been(whole, begun):
 @pytest.mark.parametrize(
     ("model", "epochs", "step", "number", "newest"),
     [
-        pytest.param(
-            "semi_supervised", 1, 39, signal.SIGINT, "epoch_00000_step_00039.keras", id="mid_epoch"
-        ),
+        pytest.param("semi_supervised", 1, 39, signal.SIGINT, "epoch_00000_step_00039.keras", id="mid_epoch"),
         # In the last call of an epoch: the checkpoint is that of its end.
         pytest.param("unsupervised", 2, 65, signal.SIGTERM, "epoch_00001.keras", id="end_of_epoch"),
     ],
