@@ -89,7 +89,7 @@ def _held_or_stored(found, stream):
         data = find_prepared(found)
         if data is None and not stored:
             return found.held()
-        data = data or prepare(found)
+        data = data or prepare(found, wait=True)
     if not stored:
         return data.held()
     print(
@@ -101,7 +101,7 @@ def _held_or_stored(found, stream):
 
 
 def _prepared(source):
-    return find_prepared(source) or prepare(source)
+    return find_prepared(source) or prepare(source, wait=True)
 
 
 def load_auto(folders):
@@ -129,19 +129,16 @@ def load_cifar10(folders):
 
 
 def load_digits(folders, note=""):
-    """The 1,797 handwritten 8 x 8 digits inside scikit-learn, resized to 28 x 28; a fifth for testing."""
-    import cv2
-
+    """The 1,797 handwritten 8 x 8 digits inside scikit-learn, enlarged to 28 x 28; a fifth for testing."""
     # Only its file: importing scikit-learn, and SciPy with it, takes longer than all else that is done here.
     package = Path(importlib.util.find_spec("sklearn").origin).parent
     table = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", np.uint8, delimiter=",")
     small = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    images = np.stack([cv2.resize(image, (28, 28), interpolation=cv2.INTER_CUBIC) for image in small])
-    images, labels = images[..., None], table[:, -1]
+    images, labels = readers.enlarged(small, 28)[..., None], table[:, -1]
     test = stratified_choice(labels, len(labels) // 5)
     return ImageData.from_official_split(
         "digits",
-        "scikit-learn's embedded digits, 8 x 8 resized to 28 x 28",
+        "scikit-learn's embedded digits, 8 x 8 enlarged to 28 x 28",
         (images[~test], labels[~test]),
         (images[test], labels[test]),
         note=note,

@@ -22,10 +22,13 @@ CHUNK = 512  # images decoded at a time
 MAX_THREADS = 4  # each may hold a picture of data.MAX_PIXELS
 
 
-def prepare(source):
+def prepare(source, wait=False):
     """Writes the shards of an `ImageSource` where they are not there yet, and reads through all of them.
 
     A preparation that was killed goes on after its last whole shard.
+
+    Args:
+        wait: whether to wait for the end of another process that prepares them, rather than refuse.
 
     Returns:
         the `ImageData`, whose images are `StoredImages`.
@@ -38,7 +41,7 @@ def prepare(source):
     shards = Shards(folder, source.key, source.shape, count)
     readable = np.zeros(count, bool)
     try:
-        with _locked(folder):
+        with _locked(folder, wait):
             remove_temporaries(folder)
             _require_space(shards)
             progress = Progress(count, f"Preparing {count:,} images in {folder}, once:")
@@ -78,13 +81,18 @@ def _writable(places):
 
 
 @contextlib.contextmanager
-def _locked(folder):
+def _locked(folder, wait=False):
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"{folder} is being prepared by another process"
+            if not wait:
+                raise UserError(f"{message}: wait for its end.") from None
+            print(f"{message}: waiting for its end.", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    except BlockingIOError:
-        raise UserError(f"{folder} is being prepared by another process: wait for its end.") from None
     finally:
         os.close(descriptor)
 

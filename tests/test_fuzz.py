@@ -467,7 +467,7 @@ CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "t
 
 
 def audit(event, arguments):
-    if WATCHED["folder"] is None:
+    if WATCHED is None or WATCHED["folder"] is None:  # None as the interpreter ends
         return
     if event == "open":
         path, _, flags = arguments

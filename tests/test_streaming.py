@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import chaos
 import cv2
@@ -137,6 +139,22 @@ def test_a_killed_preparation_goes_on(pictures, stored, monkeypatch, capsys):
     # Changed pictures are other data.
     (pictures / "a" / "000.png").unlink()
     assert len(load_data("folder", str(pictures), 8, stream=True).train_images) < len(held.train_images)
+
+
+def test_a_training_waits_for_a_preparation(pictures, stored, capsys):
+    """Two workers of a machine, or two runs, begin at once: the second takes what the first has written."""
+    held = load_data("folder", str(pictures), 8)
+    (stored / shards.INDEX).unlink()
+    with ThreadPoolExecutor(1) as pool:
+        with preparation._locked(stored):
+            second = pool.submit(load_data, "folder", str(pictures), 8, stream=True)
+            said = ""
+            while "another process: waiting for its end" not in said:
+                assert not second.done()
+                said += capsys.readouterr().out
+                time.sleep(0.01)
+            assert not (stored / shards.INDEX).exists()
+        assert_equal_data(second.result(60).held(), held)
 
 
 def test_a_full_disk_is_said_before(pictures, monkeypatch):
