@@ -23,12 +23,12 @@ def half_summed_squared_error(images, reconstructions):
 
 def discriminator_loss(real_logits, fake_logits):
     """Sum of the mean cross entropies of real codes with 1 and of fake codes with 0, logits (B, 1)."""
-    return _cross_entropy(real_logits, 1.0) + _cross_entropy(fake_logits, 0.0)
+    return _cross_entropy(real_logits, 1) + _cross_entropy(fake_logits, 0)
 
 
 def generator_loss(fake_logits):
     """Mean cross entropy of fake codes with 1, logits (B, 1): the non-saturating loss."""
-    return _cross_entropy(fake_logits, 1.0)
+    return _cross_entropy(fake_logits, 1)
 
 
 def label_loss(labels, logits):
@@ -46,11 +46,16 @@ def lost_information(logits, others):
     first, second = tf.nn.softmax(logits), tf.nn.softmax(others)
     together = tf.matmul(first, second, transpose_a=True) / tf.cast(tf.shape(first)[0], tf.float32)
     together = tf.maximum((together + tf.transpose(together)) / 2, 1e-9)  # the logarithm of 0 has no gradient
-    alone = tf.reduce_sum(together, axis=0)
+    # Not from `together`: TensorFlow adds up the gradients of three uses in an order that is not fixed.
+    alone = tf.maximum(tf.reduce_mean(first + second, axis=0) / 2, 1e-9)
     ratio = tf.math.log(together) - tf.math.log(alone[:, None]) - tf.math.log(alone)
     return math.log(logits.shape[1]) - tf.reduce_sum(together * ratio)
 
 
 def _cross_entropy(logits, target):
-    targets = tf.fill(tf.shape(logits), target)
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits))
+    """Mean cross entropy with a target of 0 or 1.
+
+    As one operation with one gradient: of several, TensorFlow adds up the gradients in the order in which it
+    happens to finish, and a run could not be repeated bit for bit.
+    """
+    return tf.reduce_mean(tf.nn.softplus(-logits if target else logits))
