@@ -311,6 +311,23 @@ def test_ratios_are_medians_of_pairs():
     assert report.best_of(rounds, ["b", "a", "missing"]) == "a"
 
 
+@pytest.mark.parametrize(
+    ("instructions", "case", "expected"),
+    [
+        (("avx2",), "h3000", {"PyTorch best": 1.40, "limit": 0.90}),
+        (("avx2", "avx512f"), "h3000", {"PyTorch best": 1.55, "limit": 0.90}),
+        (("avx2", "avx512f", "avx512_bf16"), "h3000", {"PyTorch best": 1.55, "limit": 0.90, "bare": 1.35}),
+        (("avx2",), "conv28", {"PyTorch best": 1.25}),
+        (("avx2",), "conv32", {"PyTorch best": 1.15}),
+    ],
+)
+def test_targets_are_those_of_the_kind_of_processor(instructions, case, expected, monkeypatch):
+    monkeypatch.setattr(report.processor, "instructions", lambda: instructions)
+    config = next(one for one in CASES if one.name == case).config()
+    of_steps = [t for t in report.TARGETS if t.holds_for(config) and t.contender in ("bare", "bfloat16")]
+    assert {target.reference: target.at_least for target in of_steps} == expected
+
+
 def test_verdicts():
     assert report.verdict(1.1, 1.2, 1.4) == "missed"
     assert report.verdict(1.2, 1.2, 1.4) == "met"
