@@ -41,12 +41,12 @@ class SharedStep:
 
         from data.pipeline import training_batches
         from training.fit import build_model
-        from training.strategy import shared_out
+        from training.strategy import multi_worker_strategy, shared_out
 
         config = case.config()
         if tf_config:
             os.environ["TF_CONFIG"] = tf_config
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = multi_worker_strategy()
         else:
             strategy = tf.distribute.get_strategy()
         self.batch_size = config.batch_size

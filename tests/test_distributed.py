@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import random
 import re
 import signal
@@ -30,6 +31,18 @@ from training.settings import Config
 from utils.errors import UserError
 
 TWO = ["a:1", "b:2"]
+# What two blocks of 100 MB, one after the other, add to the pages that the kernel has handed out.
+NEW_PAGES = """
+import resource, sys
+import numpy as np
+from training.cluster import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+np.ones(100_000_000, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(100_000_000, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 STATEMENT = {
     "flags": {"seed": 0, "n_epoch": 2},
     "data": {"name": "digits", "checksum": "00000000"},
@@ -272,6 +285,15 @@ def replicas(kind, count, *models):
     digests = [re.findall(r"(\w+) digest (\w+)", output) for output, _ in outputs]
     found = {name: float(value) for name, value in re.findall(r"(\w+) difference (\S+)", outputs[0][0])}
     return digests, found
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_freed_memory_is_kept():
+    def new_pages(word):
+        command = [sys.executable, "-c", NEW_PAGES, word]
+        return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+    assert new_pages("given back") > 10 * new_pages("kept")
 
 
 def test_two_workers_make_the_step_of_one():

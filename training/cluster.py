@@ -1,5 +1,6 @@
 """Which worker of a cluster this process is: what TF_CONFIG says, checked before TensorFlow reads it."""
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -9,6 +10,9 @@ from utils.errors import UserError
 
 VARIABLE = "TF_CONFIG"
 HINT = "docs/distributed.md shows a right one."
+# Numbers of glibc's malloc.h, and values: no mapping of its own below 1 GiB, nothing back to the kernel below
+# 2 GiB, one heap.
+MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**30), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,3 +105,15 @@ def read_cluster(text):
 def _is_address(text):
     match = re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", text) if isinstance(text, str) else None
     return bool(match) and 0 < int(match[2]) < 2**16
+
+
+def keep_freed_memory():
+    """Has glibc keep what is freed; docs/distributed.md has what workers gain by it.
+
+    With workers, TensorFlow takes all memory of a step from `malloc`, not from a pool of its own, and by
+    default each large piece is a new mapping, which the kernel fills with zeros page by page.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # not with other C libraries
+        for parameter, value in MALLOC.values():
+            mallopt(parameter, value)

@@ -4,6 +4,7 @@ import signal
 
 import tensorflow as tf
 
+from training.cluster import keep_freed_memory
 from training.refusals import refuse_uneven
 from utils.errors import UserError
 
@@ -18,10 +19,7 @@ def make_strategy(config, workers=None):
         UserError: if there are no two devices, or the images of a step do not divide among them.
     """
     if workers:
-        # This comes before anything that starts TensorFlow's devices.
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        # It has taken SIGTERM for itself, past Python, and would no longer end the process.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+        strategy = multi_worker_strategy()
     else:
         # Two logical CPUs stand for two GPUs in the tests.
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -35,6 +33,15 @@ def make_strategy(config, workers=None):
     if config.jit_compile == "on":
         raise UserError("--jit_compile on works on one device only: add --strategy none, or leave it out.")
     refuse_uneven(config, strategy.num_replicas_in_sync)
+    return strategy
+
+
+def multi_worker_strategy():
+    """TensorFlow's, of the workers of TF_CONFIG; comes before anything that starts TensorFlow's devices."""
+    keep_freed_memory()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # It has taken SIGTERM for itself, past Python, and would no longer end the process.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     return strategy
 
 
