@@ -14,7 +14,7 @@ import numpy as np
 
 from data.image_data import SPLITS
 from data.readers import quiet_decoders
-from data.shards import FORMAT, INDEX, Shards, with_stored_images
+from data.shards import FORMAT, INDEX, Shards, find_prepared, with_stored_images
 from utils.errors import UserError, first_line
 from utils.files import atomic_path, remove_temporaries
 
@@ -41,7 +41,9 @@ def prepare(source, wait=False):
     shards = Shards(folder, source.key, source.shape, count)
     readable = np.zeros(count, bool)
     try:
-        with _locked(folder, wait):
+        with _locked(folder, wait) as has_waited:
+            if has_waited and (data := find_prepared(source)):
+                return data
             remove_temporaries(folder)
             _require_space(shards)
             progress = Progress(count, f"Preparing {count:,} images in {folder}, once:")
@@ -82,8 +84,10 @@ def _writable(places):
 
 @contextlib.contextmanager
 def _locked(folder, wait=False):
+    """Keeps others out; gives whether it had to wait for one."""
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
+        has_waited = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -92,7 +96,8 @@ def _locked(folder, wait=False):
                 raise UserError(f"{message}: wait for its end.") from None
             print(f"{message}: waiting for its end.", flush=True)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+            has_waited = True
+        yield has_waited
     finally:
         os.close(descriptor)
 

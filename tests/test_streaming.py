@@ -141,10 +141,16 @@ def test_a_killed_preparation_goes_on(pictures, stored, monkeypatch, capsys):
     assert len(load_data("folder", str(pictures), 8, stream=True).train_images) < len(held.train_images)
 
 
-def test_a_training_waits_for_a_preparation(pictures, stored, capsys):
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_training_waits_for_a_preparation(pictures, stored, capsys, monkeypatch, killed):
     """Two workers of a machine, or two runs, begin at once: the second takes what the first has written."""
     held = load_data("folder", str(pictures), 8)
+    index = (stored / shards.INDEX).read_bytes()
     (stored / shards.INDEX).unlink()
+    checked, real = [], preparation.Shards.readable
+    monkeypatch.setattr(
+        preparation.Shards, "readable", lambda self, shard: checked.append(shard) or real(self, shard)
+    )
     with ThreadPoolExecutor(1) as pool:
         with preparation._locked(stored):
             second = pool.submit(load_data, "folder", str(pictures), 8, stream=True)
@@ -154,7 +160,10 @@ def test_a_training_waits_for_a_preparation(pictures, stored, capsys):
                 said += capsys.readouterr().out
                 time.sleep(0.01)
             assert not (stored / shards.INDEX).exists()
+            if not killed:
+                (stored / shards.INDEX).write_bytes(index)
         assert_equal_data(second.result(60).held(), held)
+    assert bool(checked) == killed  # reads all of them through only to go on with them
 
 
 def test_a_full_disk_is_said_before(pictures, monkeypatch):
