@@ -58,11 +58,11 @@ class Network(keras.layers.Layer):
         self.keep_prob = keep_prob
         self.init_std = init_std
         self.seed = seed
-        self._kernel_seeds = iter(np.random.SeedSequence(seed).generate_state(len(self.widths) + 1))
+        self._kernel_seeds = enumerate(np.random.SeedSequence(seed).generate_state(len(self.widths) + 1))
         self.stacked = self.stack()
         self.norms = [
-            FusedBatchNorm(momentum=0.9, epsilon=1e-5, dtype="float32")
-            for _ in self.stacked[1:]
+            FusedBatchNorm(momentum=0.9, epsilon=1e-5, dtype="float32", name=f"norm_{index}")
+            for index in range(len(self.stacked) - 1)
             if batch_norm
         ]
         self.build((None, *self.in_shape))
@@ -78,11 +78,13 @@ class Network(keras.layers.Layer):
 
     def layer(self, kind, *args, last=False, **kwargs):
         """A Keras layer with the network's initial kernels and precision."""
-        seed = int(next(self._kernel_seeds))
-        normal = keras.initializers.RandomNormal(stddev=self.init_std, seed=seed)
+        index, seed = next(self._kernel_seeds)
+        normal = keras.initializers.RandomNormal(stddev=self.init_std, seed=int(seed))
         return kind(
             *args,
-            kernel_initializer=normal if self.init_std else keras.initializers.GlorotUniform(seed),
+            # Keras's own names count through the process, and variables of new names take TensorFlow longer.
+            name=f"layer_{index}",
+            kernel_initializer=normal if self.init_std else keras.initializers.GlorotUniform(int(seed)),
             dtype="float32" if last and self.output_activation is None else self.dtype_policy,
             **kwargs,
         )

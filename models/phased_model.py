@@ -30,10 +30,11 @@ class PhasedModel(keras.Model):
         super().compile(optimizer=None, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
         for phase, variables in self.phases.items():
             rate = 2e-4 if phase == "d" else 1e-3
-            optimizer = optimizers.pop(f"{phase}_optimizer", None) or FusedAdam(rate, epsilon=1e-8)
+            name = f"{phase}_optimizer"
+            optimizer = optimizers.pop(name, None) or FusedAdam(rate, epsilon=1e-8, name=name)
             # Keras silently skips optimizers that are not built when it saves or loads a model.
             optimizer.build(variables)
-            setattr(self, f"{phase}_optimizer", optimizer)
+            setattr(self, name, optimizer)
         if optimizers:
             raise TypeError(f"No phase for {', '.join(optimizers)}: there are {', '.join(self.phases)}.")
 

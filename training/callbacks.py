@@ -1,7 +1,5 @@
 """What happens between epochs: learning rates, figures, history, previews."""
 
-import gc
-
 import keras
 import numpy as np
 
@@ -147,5 +145,3 @@ class Previews(keras.callbacks.Callback):
             limit, names = axes_limit(self.model), self.data.label_names
             plots.save_codes(path, codes, labels, limit, f"Codes {title}", self.data.note, names=names)
             self.tensorboard.add_picture("preview/codes", path, epoch + 1)
-        # Figures leave megabytes in cycles, which Python would not look for in many epochs.
-        gc.collect()

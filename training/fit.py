@@ -244,12 +244,15 @@ def build_model(config, data):
     """The untrained, compiled model of a configuration."""
     model = registry.load(MODELS, config.model)(**model_arguments(config, data))
 
-    def optimizer(phase):  # the schedule sets the learning rate
+    optimizers = {}
+    for phase in model.phases:  # the schedule sets the learning rates
+        name = f"{phase}_optimizer"
         if config.optimizer == "adam":
-            return FusedAdam(epsilon=1e-8)
-        return FusedSGD(momentum=config.gan_momentum if phase in ("d", "g") else config.momentum)
-
-    model.compile(**{f"{phase}_optimizer": optimizer(phase) for phase in model.phases})
+            optimizers[name] = FusedAdam(epsilon=1e-8, name=name)
+        else:
+            momentum = config.gan_momentum if phase in ("d", "g") else config.momentum
+            optimizers[name] = FusedSGD(momentum=momentum, name=name)
+    model.compile(**optimizers)
     return model
 
 
