@@ -39,6 +39,30 @@ def affine(x, kernel, bias):
     return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradients
 
 
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with a bias; over the whole of its input, a product of matrices."""
+
+    def call(self, inputs):
+        if self.padding != "valid" or inputs.shape[1:3] != self.kernel_size:
+            return super().call(inputs)
+        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), [-1, self.filters])
+        outputs = affine(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel, tf.convert_to_tensor(self.bias))
+        return outputs[:, None, None, :]
+
+
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with a bias; of one pixel, a product of matrices."""
+
+    def call(self, inputs):
+        if self.padding != "valid" or inputs.shape[1:3] != (1, 1):
+            return super().call(inputs)
+        kernel = tf.convert_to_tensor(self.kernel)
+        rows = tf.reshape(kernel, [-1, kernel.shape[3]])
+        outputs = tf.matmul(inputs[:, 0, 0, :], rows, transpose_b=True)
+        outputs = tf.reshape(outputs, [-1, *kernel.shape[:3]])
+        return tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+
+
 class FusedBatchNorm(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis, in training one operation instead of many."""
 

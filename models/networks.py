@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.layers import Dense, FusedBatchNorm, dropout
+from models.layers import Conv2D, Conv2DTranspose, Dense, FusedBatchNorm, dropout
 
 
 class Network(keras.layers.Layer):
@@ -156,11 +156,12 @@ class ConvEncoder(Network):
 
     def stack(self):
         first, *others = self.widths
-        conv = keras.layers.Conv2D
         return [
-            self.layer(conv, first, 3, padding="same"),
-            *(self.layer(conv, width, 4, strides=2, padding="same") for width in others),
-            self.layer(conv, math.prod(self.out_shape), smallest_side(self.in_shape, self.widths), last=True),
+            self.layer(Conv2D, first, 3, padding="same"),
+            *(self.layer(Conv2D, width, 4, strides=2, padding="same") for width in others),
+            self.layer(
+                Conv2D, math.prod(self.out_shape), smallest_side(self.in_shape, self.widths), last=True
+            ),
         ]
 
 
@@ -174,12 +175,11 @@ class ConvDecoder(Network):
 
     def stack(self):
         *others, last = self.widths
-        transposed = keras.layers.Conv2DTranspose
         side = smallest_side(self.out_shape, self.widths)
         return [
-            self.layer(transposed, last, side),
-            *(self.layer(transposed, width, 4, strides=2, padding="same") for width in reversed(others)),
-            self.layer(keras.layers.Conv2D, self.out_shape[2], 3, padding="same", last=True),
+            self.layer(Conv2DTranspose, last, side),
+            *(self.layer(Conv2DTranspose, width, 4, strides=2, padding="same") for width in reversed(others)),
+            self.layer(Conv2D, self.out_shape[2], 3, padding="same", last=True),
         ]
 
 

@@ -9,7 +9,7 @@ from data.pipeline import evaluation_batches, training_batches
 from main import read_config
 from models import LABELLED_DECODERS, MODELS, load_model
 from models.augmentation import distorted, shifted
-from models.layers import Dense, dropout, normalized, normalized_by_products
+from models.layers import Conv2D, Conv2DTranspose, Dense, dropout, normalized, normalized_by_products
 from models.losses import discriminator_loss, generator_loss, mean_squared_error
 from models.networks import ConvDecoder, ConvEncoder, DenseNetwork
 from models.optimizers import FusedAdam, FusedSGD
@@ -61,14 +61,38 @@ def test_network_is_two_relu_layers_and_an_output_layer():
 @pytest.mark.parametrize(("n_in", "n_out"), [(60, 50), (12, 1)])
 @pytest.mark.parametrize("graph", [False, True])
 def test_dense_layer_has_the_gradients_of_the_stock_one(dtype, tolerance, n_in, n_out, graph):
-    random = np.random.default_rng(0)
-    x, towards = (tf.constant(random.normal(size=(20, n)), tf.float32) for n in (n_in, n_out))
-    kernel = random.normal(size=(n_in, n_out)).astype(np.float32)
+    assert_layers_agree(Dense(n_out, dtype=dtype), keras.layers.Dense(n_out), (n_in,), tolerance, graph)
 
-    def results(kind, dtype):
-        layer = kind(n_out, activation=None, dtype=dtype)
-        layer.build((None, n_in))
-        layer.set_weights([kernel, kernel[0]])
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("mixed_bfloat16", 0.1)])
+@pytest.mark.parametrize(
+    ("kind", "stock", "side", "in_shape"),
+    [
+        (Conv2D, keras.layers.Conv2D, (7, 6), (7, 6, 8)),
+        (Conv2D, keras.layers.Conv2D, (3, 3), (7, 6, 8)),
+        (Conv2DTranspose, keras.layers.Conv2DTranspose, (7, 6), (1, 1, 9)),
+        (Conv2DTranspose, keras.layers.Conv2DTranspose, (3, 3), (2, 1, 9)),
+    ],
+)
+def test_convolutions_by_products_are_the_stock_ones(kind, stock, side, in_shape, dtype, tolerance):
+    """Whether the kernel covers all of its input, or its input is one pixel, or not."""
+    assert_layers_agree(kind(5, side, dtype=dtype), stock(5, side), in_shape, tolerance, graph=True)
+
+
+def assert_layers_agree(ours, stock, in_shape, tolerance, graph):
+    """Outputs and all gradients, to a share of the largest; `stock` computes in float32."""
+    random = np.random.default_rng(0)
+
+    def draw(*shape):
+        return random.normal(size=shape).astype(np.float32)
+
+    for layer in (ours, stock):
+        layer.build((None, *in_shape))
+    x, towards = draw(20, *in_shape), draw(20, *stock.compute_output_shape((20, *in_shape))[1:])
+    weights = [draw(*variable.shape) for variable in stock.trainable_variables]
+
+    def results(layer):
+        layer.set_weights(weights)
 
         def outputs_and_gradients(x):
             with tf.GradientTape() as tape:
@@ -79,14 +103,14 @@ def test_dense_layer_has_the_gradients_of_the_stock_one(dtype, tolerance, n_in, 
 
         if graph:
             # With a batch whose size is not known when the function is traced.
-            signature = [tf.TensorSpec([None, n_in], tf.float32)]
+            signature = [tf.TensorSpec([None, *in_shape], tf.float32)]
             outputs_and_gradients = tf.function(outputs_and_gradients, input_signature=signature)
-        return outputs_and_gradients(x)
+        return outputs_and_gradients(tf.constant(x))
 
-    for ours, stock in zip(results(Dense, dtype), results(keras.layers.Dense, "float32"), strict=True):
-        assert ours.dtype == stock.dtype
-        assert ours.shape == stock.shape
-        np.testing.assert_allclose(ours, stock, rtol=0, atol=tolerance * np.abs(stock).max())
+    for own, expected in zip(results(ours), results(stock), strict=True):
+        assert own.dtype == expected.dtype
+        assert own.shape == expected.shape
+        np.testing.assert_allclose(own, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 def test_batch_norm_and_leaky_relu_come_between_the_layers():
