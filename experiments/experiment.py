@@ -4,14 +4,16 @@ import dataclasses
 from pathlib import Path
 
 from main import read_config
+from training.recipes import usual_batch_size
 from training.settings import CHANGEABLE, Config
 from utils.settings import meaningless
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Flags that decide no figure, or that have a place of their own in a result.
 NO_SETTINGS = CHANGEABLE - {"n_epoch"} | {"seed"}
+MNIST_IMAGES = 55_000  # for training
 # Networks and a training that take seconds: with these, figures mean nothing.
-QUICK = ("data=digits", "n_hidden=16", "d_hidden=16", "n_epoch=1")
+QUICK = ("data=digits", "batch_size=128", "n_hidden=16", "d_hidden=16", "n_epoch=1")
 QUICK_LABELLED = 1000  # at most: the digits have 1,319 training images
 # In place of codes of 3 to 10, whose pictures of every two axes would take half of the time.
 QUICK_CODE = 12
@@ -100,7 +102,9 @@ class Experiment:
 
 
 def settings_of(config):
-    """The flags that decide the figures and differ from `main.py`'s defaults, by name."""
+    """The flags that decide the figures and differ from `main.py`'s defaults with MNIST, by name."""
+    if config.batch_size == usual_batch_size(MNIST_IMAGES):
+        config = dataclasses.replace(config, batch_size=0)
     values = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(Config)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from experiments.experiment import Experiment, settings_of
+from training.recipes import usual_batch_size
 from training.saved_config import MAX_CONFIG_BYTES, read_saved_config
 from utils.errors import UserError, first_line
 from utils.files import write_json
@@ -136,8 +137,9 @@ def _minutes(metrics, config):
     rate = metrics.get("train_images_per_second")
     if not rate:
         return None
-    steps = metrics["data"]["train_images"] // config.batch_size * config.n_epoch
-    return round(steps * config.batch_size / rate / 60, 2)
+    n_images = metrics["data"]["train_images"]
+    batch_size = config.batch_size or usual_batch_size(n_images)
+    return round(n_images // batch_size * batch_size * config.n_epoch / rate / 60, 2)
 
 
 def _read_json(path):

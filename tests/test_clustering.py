@@ -20,7 +20,7 @@ from training.run import prepare_run
 from training.settings import Config
 from utils import registry
 
-SMALL = ["--data", "digits", "--n_hidden", "32", "--n_epoch", "2"]
+SMALL = ["--data", "digits", "--n_hidden", "32", "--batch_size", "128", "--n_epoch", "2"]
 REDUCTION = "dimensionality_reduction"
 
 

@@ -5,11 +5,13 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 import main
 from data import DATASETS
+from data.loading import load_data
 from models import MODELS
 from priors import PLANAR_PRIORS, PRIORS
 from training.run import prepare_run
@@ -55,7 +57,7 @@ def test_defaults():
     config = read("")
     assert config == Config()
     assert (config.model, config.prior, config.data) == ("supervised", "gaussian", "auto")
-    assert (config.n_z, config.n_hidden, config.n_epoch, config.batch_size) == (20, 1000, 100, 128)
+    assert (config.n_z, config.n_hidden, config.n_epoch, config.batch_size) == (20, 1000, 100, 0)
     assert (config.lr_start, config.lr_mid, config.lr_end) == (1e-3, 1e-4, 1e-4)
     assert (config.keep_prob, config.num_samples, config.seed) == (0.9, 5000, 0)
     assert (config.PMLR, config.PARR, config.noised, config.resume) == (False, False, True, False)
@@ -403,7 +405,7 @@ BAD_VALUES = {
     "--keep_prob 1.2": "keep_prob",
     "--keep_prob -0.5": "keep_prob",
     "--keep_prob nan": "keep_prob",
-    "--batch_size 0": "batch_size",
+    "--batch_size -1": "batch_size",
     "--batch_size -128": "batch_size",
     "--n_epoch 0": "n_epoch",
     "--n_z 0": "n_z",
@@ -655,6 +657,27 @@ def test_a_run_dir_is_chosen_after_the_settings(empty_folder):
     run = prepare_run(read("--data digits --prior swiss_roll --n_z 4"))
     assert run.directory.parent.name == "runs"
     assert all(part in run.directory.name for part in ("supervised", "swiss_roll", "z4", "digits"))
+
+
+@pytest.mark.parametrize(
+    ("n_images", "words", "batch_size"),
+    [
+        (12_799, "", 32),
+        (12_800, "", 128),
+        (12_799, " --batch_size 128", 128),
+        (12_799, " --recipe paper", 100),
+    ],
+)
+def test_small_data_get_small_batches(monkeypatch, empty_folder, n_images, words, batch_size):
+    """Epochs of ten steps would end the training long before the codes are where they belong."""
+    digits = load_data("digits")
+    repeated = np.arange(n_images) % len(digits.train_images)
+    images, labels = digits.train_images[repeated], digits.train_labels[repeated]
+    data = dataclasses.replace(digits, train_images=images, train_labels=labels)
+    monkeypatch.setattr("training.run.load_data", lambda *_: data)
+    run = prepare_run(read(f"--data digits --run_dir run{words}"))
+    assert run.config.batch_size == batch_size
+    assert read("--flagfile=run/flags.txt --run_dir again").batch_size == batch_size
 
 
 @pytest.fixture

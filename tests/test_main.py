@@ -24,7 +24,7 @@ from training.label_reader import label_reader
 from training.run import prepare_run
 from training.schedules import count_plateaus
 
-SMALL = ["--data", "digits", "--n_hidden", "32", "--n_epoch", "2"]
+SMALL = ["--data", "digits", "--n_hidden", "32", "--batch_size", "128", "--n_epoch", "2"]
 PLANAR = ["--n_z", "2", "--PMLR", "True", "--prior"]
 FILES = ["config.json", "flags.txt", "history.csv", "metrics.json", "model.keras"]
 PLANAR_PICTURES = ["prior.png", "codes.png", "manifold.png", "manifold_components.png"]

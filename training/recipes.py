@@ -1,4 +1,4 @@
-"""Defaults that follow from other settings: those of a recipe, and G's learning rate."""
+"""Defaults that follow from other settings or from the data: those of a recipe, G's rate, the batch."""
 
 from models import CLUSTERING, LABEL_HEADS
 from priors import PLANAR_PRIORS
@@ -46,6 +46,11 @@ def dependent_defaults(given, named):
     on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or given["model"] in LABEL_HEADS else 0.2
     return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
+
+
+def usual_batch_size(n_images):
+    """The first seed's 128; less of so few training images that its 100 epochs would end too soon."""
+    return 128 if n_images >= 128 * 100 else 32
 
 
 def _of_model(given, named):

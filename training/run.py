@@ -22,6 +22,7 @@ from training.cluster import cluster_of
 from training.history import read_history
 from training.meeting import Workers
 from training.memory import refuse_what_cannot_fit
+from training.recipes import usual_batch_size
 from training.refusals import refuse_attributes, refuse_image_shape, refuse_uneven
 from training.saved_config import read_saved_config
 from training.settings import CHANGEABLE, Config
@@ -139,8 +140,6 @@ def prepare_run(config):
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
     cluster = cluster_of(config.strategy)
-    if cluster:
-        refuse_uneven(config, cluster.size)
     if config.data in ATTRIBUTE_DATASETS:
         refuse_attributes(config)  # before minutes of decoding
     if config.data in RESIZED:
@@ -157,6 +156,10 @@ def prepare_run(config):
     refuse_what_cannot_fit(config, data.image_shape, data.n_classes)
     if config.resume:
         data = _same_data(Path(config.run_dir), data)
+    batch_size = config.batch_size or usual_batch_size(len(data.train_images))
+    config = dataclasses.replace(config, batch_size=batch_size)
+    if cluster:
+        refuse_uneven(config, cluster.size)
     if config.batch_size > len(data.train_images):
         raise UserError(
             f"--batch_size {config.batch_size} is larger than the {len(data.train_images)} "

@@ -71,7 +71,12 @@ class Config(ModelSettings, UseSettings):
     stream: bool = setting(False, "Read the images from shards, even if they fit.", "data", changeable=True)
     prepare: bool = setting(False, "Train nothing, but write or mend the shards.", "data", changeable=True)
 
-    batch_size: int = setting(128, "Images per update, of all devices together.", "training", at_least=1)
+    batch_size: int = setting(
+        0,
+        "Images per update, of all devices together; 0: 128, or 32 where it makes under 100 steps an epoch.",
+        "training",
+        at_least=0,
+    )
     optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
     momentum: float = setting(
         0.9,
