@@ -1,5 +1,6 @@
 """Trains an adversarial autoencoder: `python main.py --model supervised --prior gaussian_mixture --n_z 2`."""
 
+import gc
 import os
 import sys
 
@@ -71,7 +72,9 @@ def start_tensorflow():
     They go past Python's sys.stderr, so the file descriptor is redirected; errors of the import are
     Python exceptions and still show. On a GPU, TensorFlow will take memory as it needs it, not all at once.
     Keras does not get scikit-learn, for whose wrappers, which nobody here uses, it would import SciPy too.
+    Python looks for no cycles among the million objects of these libraries, which stay as long as it runs.
     """
+    new = "tensorflow" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     sys.stderr.flush()
@@ -80,11 +83,15 @@ def start_tensorflow():
     sys.modules.update(dict.fromkeys(unused))
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
+    gc.disable()
     try:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
     finally:
+        if new:
+            gc.freeze()
+        gc.enable()
         os.dup2(terminal, 2)
         os.close(terminal)
         for name in unused:

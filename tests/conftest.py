@@ -1,5 +1,6 @@
 """Shared by all tests: the project on the path, a small model, a small data set."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -32,6 +33,11 @@ FIRST = [
 def pytest_collection_modifyitems(items):
     """Brings these files to the front, in this order."""
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+def pytest_collection_finish():
+    """Has Python look for cycles no more among a million objects that stay: those of the modules."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Whole runs through main.py, on the embedded digits unless said otherwise."""
 
+import builtins
 import contextlib
+import gc
 import io
 import json
 import os
@@ -274,6 +276,29 @@ def test_scikit_learn_is_kept_from_keras_alone(monkeypatch):
     main.start_tensorflow()
     assert seen == [None]
     assert "sklearn" not in sys.modules
+
+
+def test_python_looks_for_no_cycles_in_tensorflow(monkeypatch):
+    """It is frozen once: a second time, what a finished run has left would be, and never be freed."""
+    imported, enabled = builtins.__import__, []
+
+    def import_again(name, *args):
+        if name == "tensorflow":
+            enabled.append(gc.isenabled())
+            sys.modules.setdefault(name, tf)
+        return imported(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", import_again)
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    kept, counts = [], [gc.get_freeze_count()]
+    for _ in range(2):
+        kept.append([[] for _ in range(1000)])
+        main.start_tensorflow()
+        counts.append(gc.get_freeze_count())
+    assert enabled[0] is False
+    assert gc.isenabled()
+    assert counts[1] >= counts[0] + 1000
+    assert counts[2] < counts[1] + 1000
 
 
 def test_substitute_is_announced_everywhere(tmp_path, monkeypatch, capsys):
