@@ -68,7 +68,7 @@ SUPERVISED = {"model": "supervised", "prior": "gaussian_mixture", "n_z": 2}
 SEMI_SUPERVISED = {"model": "semi_supervised", "recipe": "paper", "prior": "gaussian", "n_z": 10}
 CASES = (
     Case("h1000", {**SUPERVISED, "n_hidden": 1000, "batch_size": 128}, fit_rounds=3),
-    Case("digits", {**SUPERVISED, "data": "digits", "batch_size": 128}, fit_rounds=3),
+    Case("digits", {**SUPERVISED, "data": "digits", "batch_size": 32}, fit_rounds=3),
     Case("h1000_batch512", {**SUPERVISED, "n_hidden": 1000, "batch_size": 512}, fit_rounds=2),
     Case("h3000", {**SUPERVISED, "n_hidden": 3000, "batch_size": 128}),
     Case("semi_supervised", {**SEMI_SUPERVISED, "n_hidden": 1000, "num_samples": 100}, fit_rounds=2),
