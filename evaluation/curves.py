@@ -47,7 +47,7 @@ def save_curves(path, rows, note=""):
         # Half the sum over the pixels and their mean are far apart.
         if title in ("Learning rate", "Reconstruction error"):
             axes.set_yscale("log")
-            # Typeset powers of ten take a third of the picture's time.
+            # Typeset powers of ten would take an eighth of the picture's time.
             axes.yaxis.set_major_formatter(LogFormatter())
             axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         axes.set(title=title, xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
