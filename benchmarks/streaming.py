@@ -45,7 +45,7 @@ def measured(name, options):
     from training.fit import build_model
 
     shape, count, words = CASES[name]
-    config = read_config(["main.py", "--data=digits", *words])
+    config = read_config(["main.py", "--data=digits", "--batch_size=128", *words])
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (count, *shape), np.uint8), (np.arange(count) % 10).astype(np.uint8)
     held = ImageData(name, "random", *(images, labels), *2 * (images[:100], labels[:100]))

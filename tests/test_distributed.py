@@ -19,6 +19,7 @@ import yaml
 from conftest import ROOT
 
 import main
+from data.loading import load_data
 from models.model_file import read_description
 from tests.chaos import differences as file_differences
 from tests.chaos_workers import COMMON, TRAININGS, free_addresses, killed, left_alone, tf_config
@@ -115,6 +116,19 @@ def test_what_does_not_divide_is_refused():
     refuse_uneven(Config(**semi, num_samples=5000), 3)
     with pytest.raises(UserError, match="--num_samples 100 does not divide among 3 replicas"):
         refuse_uneven(Config(**semi, num_samples=100), 3)
+
+
+@pytest.mark.parametrize("given", [["--batch_size", "32"], []])
+def test_what_does_not_divide_is_refused_as_soon_as_it_is_known(monkeypatch, capsys, tmp_path, given):
+    """A given batch size before the data is read, the usual one of the data before anything is written."""
+    monkeypatch.setenv("TF_CONFIG", config({"worker": [*TWO, "c:3"]}))
+    loaded = []
+    monkeypatch.setattr("training.run.load_data", lambda *words: loaded.append(words) or load_data(*words))
+    words = ["--strategy", "multi_worker", "--data", "digits", "--run_dir", str(tmp_path / "run")]
+    assert main.main(["main.py", *words, *given]) == 2
+    assert "--batch_size 32 does not divide among 3 replicas" in capsys.readouterr().err
+    assert bool(loaded) != bool(given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_xla_is_for_one_device():

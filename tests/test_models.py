@@ -113,6 +113,18 @@ def assert_layers_agree(ours, stock, in_shape, tolerance, graph):
         np.testing.assert_allclose(own, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
+def test_variables_have_the_same_names_in_every_model(make_model):
+    """Those of the networks and the optimizers: a model's own few are counted by Keras."""
+
+    def names():
+        model = make_model(model="conditional", network="conv", conv_widths="4,8", batch_norm=True)
+        optimizers = [getattr(model, f"{phase}_optimizer") for phase in model.phases]
+        owners = (model.encoder, model.decoder, model.discriminator, *optimizers)
+        return [variable.path for owner in owners for variable in owner.variables]
+
+    assert names() == names()
+
+
 def test_batch_norm_and_leaky_relu_come_between_the_layers():
     network = DenseNetwork((3,), (2,), (4, 5), activation="leaky_relu", batch_norm=True, seed=1)
     x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)

@@ -140,6 +140,8 @@ def prepare_run(config):
         UserError: if the data or the directory cannot be used; nothing has been written then.
     """
     cluster = cluster_of(config.strategy)
+    if cluster:
+        refuse_uneven(config, cluster.size)  # before minutes of decoding; a batch size of 0 divides
     if config.data in ATTRIBUTE_DATASETS:
         refuse_attributes(config)  # before minutes of decoding
     if config.data in RESIZED:
