@@ -174,6 +174,8 @@ def step_flops(config, image_shape, n_classes):
         copies = 2 * batch if config.finds_clusters else batch
         read = 2 * batch  # two copies, or the image and its copy
         flops["consistency"] = forward(classifier, read) + gradients(classifier, copies)
+        if config.vat_radius and not config.finds_clusters:
+            flops["vat"] = forward(classifier, batch) + input_gradients(classifier, batch, encoder[0].n_in)
     return flops
 
 

@@ -78,6 +78,15 @@ EXPERIMENTS = (
         public=PUBLIC_100,
     ),
     Experiment(
+        "semi_100_vat",
+        "100 labels, virtual adversarial training",
+        SEMI_SUPERVISED,
+        BEST_SEMI_SUPERVISED,
+        ("num_samples=100", "vat_radius=1.0"),
+        paper=PAPER_100,
+        public=PUBLIC_100,
+    ),
+    Experiment(
         "semi_100_short",
         "100 labels, 6 epochs, no consistency",
         SEMI_SUPERVISED,

@@ -37,6 +37,11 @@ def label_loss(labels, logits):
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
+def soft_label_loss(probabilities, logits):
+    """Mean cross entropy of probabilities (B, K) and logits (B, K): the consistency phase."""
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(probabilities, logits))
+
+
 def lost_information(logits, others):
     """What the clusters of one copy of images do not tell of those of another: nats, from 0 to ln K.
 

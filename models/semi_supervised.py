@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from models.augmentation import distorted, noised, to_unit_interval
-from models.losses import label_loss, lost_information
+from models.losses import label_loss, lost_information, soft_label_loss
 from models.prediction import checked_images
 
 
@@ -137,18 +137,34 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         Clusters have no meaning to hold on to, so there it learns that those of two copies tell as much of
         each other as they can.
         """
+        copies = self.copies(images, noise_seed)
         if not self.finds_clusters:
             target = self.probabilities(to_unit_interval(images))
+            if self.settings.vat_radius:
+                copies = self._pushed(copies, target, dropout_seed)
         with tf.GradientTape() as tape:
-            _, logits = self.split(self.encoder(self.copies(images, noise_seed), seed=dropout_seed))
+            _, logits = self.split(self.encoder(copies, seed=dropout_seed))
             if self.finds_clusters:
                 others = self.copies(images, tf.random.fold_in(noise_seed, 4))
                 _, others = self.split(self.encoder(others, seed=tf.random.fold_in(dropout_seed, 4)))
                 loss = lost_information(logits, others)
             else:
-                loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
+                loss = soft_label_loss(target, logits)
         self.update("consistency", tape, loss)
         return {"consistency_loss": loss}
+
+    def _pushed(self, copies, target, dropout_seed):
+        """Copies (B, H, W, C), each moved by `vat_radius` to where the encoder reads the target (B, K) least.
+
+        Virtual adversarial training (arXiv 1704.03976), but the gradient is that at the copy: unlike the
+        image's own it is not 0, so no random step is needed first.
+        """
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(copies)
+            _, logits = self.split(self.encoder(copies, seed=dropout_seed))
+            loss = soft_label_loss(target, logits)
+        way = tf.math.l2_normalize(tape.gradient(loss, copies), axis=[1, 2, 3], epsilon=1e-30)
+        return copies + self.settings.vat_radius * way
 
     def copies(self, images, seed):
         """Images (B, H, W, C) as float32, distorted, moved about where there is a shift, and noised."""

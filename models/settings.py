@@ -118,6 +118,18 @@ class ModelSettings:
         at_most=1,
         only={**WITH_LABEL_HEAD, "consistency": (True,)},
     )
+    vat_radius: float = setting(
+        0.0,
+        "How far the copies are pushed to where they are read otherwise (virtual adversarial training): a "
+        "length over all pixels in [0, 1].",
+        "training",
+        at_least=0,
+        only={
+            "model": ("semi_supervised", "dimensionality_reduction"),
+            "consistency": (True,),
+            "n_clusters": (0,),
+        },
+    )
     keep_prob: float = setting(
         0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1
     )

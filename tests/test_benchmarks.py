@@ -55,6 +55,10 @@ def test_operations_of_the_consistency():
     layers = [784 * 16, 16 * 16, 16 * 10]
     expected = 2 * 32 * (2 * sum(layers) + 2 * sum(layers) - layers[0])
     assert counted[1] == {**counted[0], "consistency": expected}
+    config = case.with_flags(consistency="true", vat_radius="1").config()
+    # Once forward and back to the copies, without gradients of weights.
+    pushed = 2 * 32 * 2 * sum(layers)
+    assert step_flops(config, (28, 28, 1), 10) == {**counted[1], "vat": pushed}
 
 
 def beyond_need(config, n_classes):

@@ -288,7 +288,7 @@ def test_label_of_a_label_free_prior_has_the_marginal_of_the_data(make_model):
     [
         *((name, {}, FURTHER_PHASES.get(name, set())) for name in MODELS),
         ("semi_supervised", INDEPENDENT, {"ce", "cycle"}),
-        ("semi_supervised", {"consistency": True}, {"ce", "consistency"}),
+        ("semi_supervised", {"consistency": True, "vat_radius": 1.0}, {"ce", "consistency"}),
         ("clustering", {"n_clusters": 4, "consistency": True, "distortion": 0.2}, {"consistency"}),
         ("clustering", INDEPENDENT, {"cycle"}),
         ("dimensionality_reduction", INDEPENDENT, {"ce", "cycle", "heads"}),
@@ -324,7 +324,7 @@ def test_each_phase_trains_its_own_variables_only(make_model, labelled_batch, na
     ("name", "options"),
     [
         ("conditional", {"network": "conv", "conv_widths": "4,8", "batch_norm": True}),
-        ("semi_supervised", INDEPENDENT | {"consistency": True, "distortion": 0.2}),
+        ("semi_supervised", INDEPENDENT | {"consistency": True, "distortion": 0.2, "vat_radius": 1.0}),
         ("clustering", INDEPENDENT | {"n_clusters": 4, "consistency": True, "distortion": 0.2}),
         ("dimensionality_reduction", INDEPENDENT),
     ],
@@ -422,6 +422,46 @@ def test_consistency_brings_a_copy_to_what_is_read_in_the_image(make_model, batc
     for _ in range(20):
         model._consistency_phase(images, [1, 2], [3, 4])
     assert distance() < 0.5 * before
+
+
+def test_vat_pushes_each_copy_to_where_its_target_is_read_least(make_model, batch):
+    model = make_model(
+        "gaussian", 2, model="semi_supervised", consistency=True, vat_radius=0.5, keep_prob=1.0
+    )
+    copies = model.copies(batch[0][:6], [1, 2])
+    target = np.eye(10, dtype=np.float32)[batch[1][:6]]
+
+    def cost(images):
+        logits = model.encoder(images).numpy()[:, 2:].astype(np.float64)
+        return -np.sum(target * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))), axis=1)
+
+    pushed = model._pushed(copies, target, [3, 4])
+    way = (pushed - copies).numpy()
+    assert np.sqrt(np.sum(way**2, axis=(1, 2, 3))) == pytest.approx([0.5] * 6, rel=1e-4)
+    # A small step that way costs more than one any other way: no random one comes near.
+    rose = cost(copies + way / 50) - cost(copies)
+    others = np.random.default_rng(0).normal(size=(30, *way.shape))
+    others *= 0.5 / np.sqrt(np.sum(others**2, axis=(2, 3, 4), keepdims=True))
+    assert np.all(rose > [cost(copies + other.astype(np.float32) / 50) - cost(copies) for other in others])
+    # The way that is steepest for the loss is so for its numerical derivative, too: rise per length.
+    steps = np.zeros((copies.shape[1] * copies.shape[2], *way.shape), np.float32)
+    steps.reshape(len(steps), len(copies), -1)[range(len(steps)), :, range(len(steps))] = 1e-2
+    numeric = np.stack([cost(copies + step) - cost(copies - step) for step in steps], axis=1)
+    numeric /= np.sqrt(np.sum(numeric**2, axis=1, keepdims=True))
+    np.testing.assert_allclose(way.reshape(6, -1) / 0.5, numeric, atol=5e-3)
+
+
+def test_the_consistency_learns_from_the_pushed_copies(make_model, batch):
+    options = {"model": "semi_supervised", "consistency": True, "keep_prob": 1.0}
+    plain, model = (make_model("gaussian", 2, vat_radius=radius, **options) for radius in (0.0, 2.0))
+    target = model.classify(batch[0])
+    pushed = model._pushed(model.copies(batch[0], [1, 2]), target, [3, 4])
+    expected = tf.keras.losses.categorical_crossentropy(target, model.probabilities(pushed)).numpy().mean()
+    loss, without = (
+        float(m._consistency_phase(batch[0], [1, 2], [3, 4])["consistency_loss"]) for m in (model, plain)
+    )
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert loss > 1.01 * without
 
 
 def test_clusters_of_two_copies_tell_of_each_other(make_model):
