@@ -170,7 +170,7 @@ EXPERIMENTS = (
         "dense",
         CONDITIONAL,
         "freiburg_1_mnist_dense_y.flags",
-        ("n_epoch=22", "g_rate=0.4", "lr_patience=3", "animate=false"),
+        ("n_epoch=22", "d_rate=2.0", "g_rate=0.4", "lr_patience=3", "animate=false"),
         public="0.0223 in training (second seed)",
     ),
     Experiment(
