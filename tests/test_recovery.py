@@ -665,13 +665,13 @@ def resident_bytes(process="self"):
 
 def test_saving_leaves_no_memory(make_model, tmp_path):
     model, sizes = make_model(), []
-    for count in (5, 20):
+    for count in (5, 15, 15):
         for _ in range(count):
             save_model(model, tmp_path / "model.keras", {})
         gc.collect()
         sizes.append(resident_bytes())
-    # Keras on its own leaves 0.2 MB with each.
-    assert sizes[1] - sizes[0] < 2e6
+    # Keras on its own leaves 0.2 MB with each. What other tests left behind may grow by as much once.
+    assert min(np.diff(sizes)) < 1.5e6, sizes
 
 
 @pytest.mark.slow
