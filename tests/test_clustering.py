@@ -287,13 +287,16 @@ def test_the_error_of_clusters_is_the_papers():
     assert measured["validation_error_percent"] == pytest.approx(60)  # 7, 7, 2, 7, 2 for 7, 1, 2, 5, 3
 
 
+MANIFOLDS = [f"manifold_label_{cluster}.png" for cluster in range(12)]
+
+
 @pytest.mark.parametrize(
     ("name", "words", "pictures"),
     [
         (
             "clustering",
-            ["--n_z", "3", "--n_clusters", "12", "--consistency", "--distortion", "0.2"],
-            ["clusters.png", "confusion.png"],
+            ["--n_z", "2", "--n_clusters", "12", "--consistency", "--distortion", "0.2", "--PMLR"],
+            ["clusters.png", "confusion.png", "prior.png", "codes.png", *MANIFOLDS],
         ),
         pytest.param(
             "clustering",

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 
+import cv2
 import numpy as np
 import pytest
 
@@ -122,7 +123,7 @@ def trained(tmp_path_factory):
     """A semi-supervised run on the digits, long enough for the decoder to obey."""
     directory = tmp_path_factory.mktemp("labels") / "run"
     words = ["--model", "semi_supervised", "--data", "digits", "--n_z", "4", "--num_samples", "200"]
-    words += ["--n_hidden", "128", "--n_epoch", "14", "--batch_size", "32"]
+    words += ["--n_hidden", "128", "--n_epoch", "14", "--batch_size", "32", "--PARR", "True"]
     assert main.main(["main.py", "--run_dir", str(directory), *words]) == 0
     return directory
 
@@ -138,11 +139,33 @@ def test_a_trained_decoder_obeys_the_label(trained, digits, reader):
         assert metrics[name] == pytest.approx(value), name
 
 
+def test_a_semi_supervised_run_leaves_everything(trained, digits):
+    for name in ["config.json", "flags.txt", "history.csv", "metrics.json", "model.keras"]:
+        assert (trained / name).stat().st_size > 0
+    for name in ["reconstructions", "samples", "curves", "scatter_classes", "styles", "confusion"]:
+        assert cv2.imread(str(trained / "plots" / f"{name}.png")).std() > 5, name
+
+    config = json.loads((trained / "config.json").read_text())
+    labelled = config["labelled_indices"]
+    assert labelled == sorted(set(labelled))
+    assert np.bincount(digits.train_labels[labelled]).tolist() == [20] * 10
+
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["labelled_images"] == 200
+    wrong = load_model(trained).classify(digits.test_images).argmax(axis=1) != digits.test_labels
+    assert metrics["test_error_percent"] == pytest.approx(100 * np.mean(wrong))
+    assert 0 <= metrics["mean_entropy_of_predictions"] <= metrics["entropy_of_mean_prediction"] <= np.log(10)
+    assert "test_component_accuracy" not in metrics
+    rows = read_history(trained / "history.csv")
+    assert {"d_loss", "cycle_loss", "label_loss", "ce_learning_rate"} <= rows[0].keys()
+
+
 def test_the_test_split_is_read_at_the_end_alone(trained):
     rows = read_history(trained / "history.csv")
     assert {"val_error_percent", "val_label_swap_accuracy"} <= rows[0].keys()
     assert not [name for name in rows[0] if "test" in name]
     metrics = json.loads((trained / "metrics.json").read_text())
+    assert 0 <= metrics["validation_error_percent"] < 95
     assert rows[-1]["val_error_percent"] == pytest.approx(metrics["validation_error_percent"])
 
 
