@@ -60,7 +60,7 @@ def log_likelihood(model, data, n_samples):
 
     Returns:
         dict: `log_likelihood`, the mean in nats; `log_likelihood_error`, its standard error;
-        `parzen_bandwidth`; `parzen_samples`.
+        `validation_log_likelihood`, to choose settings by; `parzen_bandwidth`; `parzen_samples`.
     """
 
     def blocks():
@@ -75,11 +75,13 @@ def log_likelihood(model, data, n_samples):
     bandwidths = np.geomspace(BANDWIDTHS[max(best - 3, 0)], BANDWIDTHS[min(best + 1, len(rough) - 1)], N_FINE)
     # One pass over the samples, which may be millions, serves both splits.
     both = parzen_log_likelihood(blocks(), np.concatenate([validation, test]), bandwidths)
-    best = int(np.argmax(both[:, : len(validation)].mean(axis=1)))
+    of_validation = both[:, : len(validation)].mean(axis=1)
+    best = int(np.argmax(of_validation))
     of_test = both[best, len(validation) :]
     return {
         "log_likelihood": float(of_test.mean()),
         "log_likelihood_error": float(of_test.std() / math.sqrt(len(of_test))),
+        "validation_log_likelihood": float(of_validation[best]),
         "parzen_bandwidth": float(bandwidths[best]),
         "parzen_samples": float(n_samples),
     }

@@ -19,6 +19,7 @@ FIGURES = {
     "reader_test_error_percent": "Test images that the reader itself reads wrong, in percent.",
     "log_likelihood": "Mean log density of the test images, in nats, under windows on samples.",
     "log_likelihood_error": "The standard error of that mean.",
+    "validation_log_likelihood": "The same mean of the validation images, to choose settings by.",
     "parzen_bandwidth": "Standard deviation of these windows, which the validation images choose.",
     "parzen_samples": "How many windows there are.",
     "epochs": "Length of the training.",

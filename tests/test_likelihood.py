@@ -68,11 +68,15 @@ def test_a_perfect_generator_comes_near_the_entropy(normal):
 
 def test_the_bandwidth_is_that_of_the_validation_images(normal):
     model, data = normal
-    best = likelihood.log_likelihood(model, data, 2000)["parzen_bandwidth"]
+    figures = likelihood.log_likelihood(model, data, 2000)
+    best = figures["parzen_bandwidth"]
     blocks = [model.generate(400, seed=seed) for seed in model.seeds[1:6]]
     near = [best * factor for factor in (0.6, 1.0, 1.6)]
     means = likelihood.parzen_log_likelihood(blocks, data.validation_images / 255, near).mean(axis=1)
-    assert means[1] == max(means)
+    assert means[1] == max(means) == pytest.approx(figures["validation_log_likelihood"], rel=1e-5)
     # Test images that are all the same cannot move it.
     data.test_images = np.zeros_like(data.test_images)
-    assert likelihood.log_likelihood(model, data, 2000)["parzen_bandwidth"] == best
+    again = likelihood.log_likelihood(model, data, 2000)
+    assert again["parzen_bandwidth"] == best
+    assert again["validation_log_likelihood"] == figures["validation_log_likelihood"]
+    assert again["log_likelihood"] != figures["log_likelihood"]
