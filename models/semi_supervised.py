@@ -157,14 +157,18 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         """Copies (B, H, W, C), each moved by `vat_radius` to where the encoder reads the target (B, K) least.
 
         Virtual adversarial training (arXiv 1704.03976), but the gradient is that at the copy: unlike the
-        image's own it is not 0, so no random step is needed first.
+        image's own it is not 0, so no random step is needed first. Over `vat_ramp` steps the length grows
+        from 0: a label that few images teach, and the encoder first reads wrong, would stay wrong.
         """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(copies)
             _, logits = self.split(self.encoder(copies, seed=dropout_seed))
             loss = soft_label_loss(target, logits)
         way = tf.math.l2_normalize(tape.gradient(loss, copies), axis=[1, 2, 3], epsilon=1e-30)
-        return copies + self.settings.vat_radius * way
+        radius = self.settings.vat_radius
+        if ramp := self.settings.vat_ramp:
+            radius *= tf.minimum(tf.cast(self.step, tf.float32) / ramp, 1)
+        return copies + radius * way
 
     def copies(self, images, seed):
         """Images (B, H, W, C) as float32, distorted, moved about where there is a shift, and noised."""

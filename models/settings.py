@@ -17,6 +17,16 @@ MAX_CLUSTERS = 2**10
 WITH_LABEL_HEAD = {"model": LABEL_HEADS}
 
 
+class AboveZero(tuple):
+    """The positive numbers, where `only` lists values."""
+
+    def __contains__(self, value):
+        return not isinstance(value, str) and value > 0
+
+
+ABOVE_ZERO = AboveZero(["above 0"])
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
     """What a model is made of and how its train step goes, whatever the data; see each field's `help`.
@@ -129,6 +139,13 @@ class ModelSettings:
             "consistency": (True,),
             "n_clusters": (0,),
         },
+    )
+    vat_ramp: int = setting(
+        0,
+        "Train steps over which that length grows from 0.",
+        "training",
+        at_least=0,
+        only={"vat_radius": ABOVE_ZERO},
     )
     keep_prob: float = setting(
         0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1

@@ -13,6 +13,7 @@ import main
 from data import DATASETS
 from data.loading import load_data
 from models import MODELS
+from models.settings import ABOVE_ZERO
 from priors import PLANAR_PRIORS, PRIORS
 from training.run import prepare_run
 from training.schedules import count_plateaus
@@ -364,6 +365,7 @@ IDLE = {
     "--model clustering --distortion 0.2": "--consistency False",
     "--model semi_supervised --vat_radius 1": "--consistency False",
     "--model clustering --consistency --vat_radius 1": "--model clustering",
+    "--model semi_supervised --consistency --vat_ramp 9": "--vat_radius 0.0",
     "--model dimensionality_reduction --n_clusters 20 --consistency --vat_radius 1": "--n_clusters 20",
     "--model conditional --nojoint_discriminator": "--model conditional",
     "--image_size 64 --data digits": "--data digits",
@@ -389,6 +391,10 @@ def test_every_condition_names_a_setting_and_values_that_it_can_have():
     fields = {field.name: field for field in dataclasses.fields(Config)}
     for field in fields.values():
         for other, values in (field.metadata["only"] or {}).items():
+            if values is ABOVE_ZERO:
+                assert isinstance(fields[other].default, (int, float))
+                assert (0.5 in values, 0.0 in values, "0.5" in values) == (True, False, False)
+                continue
             for value in values:
                 Config(**{other: value, "data_dir": "here"})
                 assert type(value) is type(fields[other].default)

@@ -451,6 +451,15 @@ def test_vat_pushes_each_copy_to_where_its_target_is_read_least(make_model, batc
     np.testing.assert_allclose(way.reshape(6, -1) / 0.5, numeric, atol=5e-3)
 
 
+def test_the_push_grows_over_the_first_steps(make_model, batch):
+    model = make_model("gaussian", 2, model="semi_supervised", consistency=True, vat_radius=0.5, vat_ramp=100)
+    copies = model.copies(batch[0], [1, 2])
+    for step, length in ((0, 0), (30, 0.15), (100, 0.5), (300, 0.5)):
+        model.step.assign(step)
+        way = model._pushed(copies, model.classify(batch[0]), [3, 4]) - copies
+        np.testing.assert_allclose(np.sqrt(np.sum(way**2, axis=(1, 2, 3))), length, rtol=1e-3)
+
+
 def test_the_consistency_learns_from_the_pushed_copies(make_model, batch):
     options = {"model": "semi_supervised", "consistency": True, "keep_prob": 1.0}
     plain, model = (make_model("gaussian", 2, vat_radius=radius, **options) for radius in (0.0, 2.0))
