@@ -15,6 +15,11 @@ OWN_CLASS = {
 }
 MAX_CLUSTERS = 2**10
 WITH_LABEL_HEAD = {"model": LABEL_HEADS}
+READS_COPIES = {
+    "model": ("semi_supervised", "dimensionality_reduction"),
+    "consistency": (True,),
+    "n_clusters": (0,),
+}
 
 
 class AboveZero(tuple):
@@ -134,18 +139,14 @@ class ModelSettings:
         "length over all pixels in [0, 1].",
         "training",
         at_least=0,
-        only={
-            "model": ("semi_supervised", "dimensionality_reduction"),
-            "consistency": (True,),
-            "n_clusters": (0,),
-        },
+        only=READS_COPIES,
     )
     vat_ramp: int = setting(
         0,
         "Train steps over which that length grows from 0.",
         "training",
         at_least=0,
-        only={"vat_radius": ABOVE_ZERO},
+        only={**READS_COPIES, "vat_radius": ABOVE_ZERO},
     )
     keep_prob: float = setting(
         0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1
