@@ -29,7 +29,10 @@ SHAPE = (8, 8, 1)
 TRAINED = {
     "unsupervised": {"prior": "swiss_roll", "n_z": 2},
     "supervised": {"prior": "gaussian_mixture", "n_z": 2, "balance": True, "input_dropout": 0.1},
-    "semi_supervised": {"prior": "gaussian", "n_z": 3, "consistency": True, "vat_radius": 1.0, "shift": 1},
+    "semi_supervised": {
+        **{"prior": "gaussian", "n_z": 3, "consistency": True, "shift": 1},
+        **{"vat_radius": 1.0, "vat_ramp": 6},
+    },
     "conditional": {
         **{"prior": "truncated_gaussian", "n_z": 3, "network": "conv", "conv_widths": "4,8"},
         **{"batch_norm": True, "shift": 1},
