@@ -219,7 +219,7 @@ def test_diverging_training_stops_with_one_line(tmp_path, capsys):
     assert run(tmp_path / "run", *SMALL, *words) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    # Where the kernels make 0 of relu(NaN), the first step's D and G still see numbers.
+    # How overflows add up is a matter of the kernels: some have finite losses for a step.
     assert re.search("NaN or infinite in epoch 1, step [12], ", lines[0])
     assert "--lr_start" in lines[0]
     assert "no checkpoint yet" in lines[0]
