@@ -6,7 +6,6 @@ import gc
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -215,12 +214,12 @@ def test_tensorboard_shows_scalars_pictures_and_histograms(planar):
 
 
 def test_diverging_training_stops_with_one_line(tmp_path, capsys):
-    words = ["--prior", "gaussian_mixture", "--n_z", "2", "--lr_start", "1e30"]
+    words = ["--prior", "gaussian_mixture", "--n_z", "2", "--lr_start", "1e38"]
     assert run(tmp_path / "run", *SMALL, *words) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    # How overflows add up is a matter of the kernels: some have finite losses for a step.
-    assert re.search("NaN or infinite in epoch 1, step [12], ", lines[0])
+    # The first layer overflows, so the second adds infinities of both signs: NaN, whatever the kernel.
+    assert "NaN or infinite in epoch 1, step 1, " in lines[0]
     assert "--lr_start" in lines[0]
     assert "no checkpoint yet" in lines[0]
     assert not (tmp_path / "run" / "model.keras").exists()
