@@ -168,13 +168,13 @@ def step_flops(config, image_shape, n_classes):
             + gradients(decoder, batch)
             + forward(classifier, batch)
             + input_gradients(classifier, batch, encoder[0].n_in)
-            + (weight_gradients(classifier, batch) if config.finds_clusters else 0)
+            + (0 if config.consistency or not config.finds_clusters else weight_gradients(classifier, batch))
         )
     if config.model in LABEL_HEADS and config.consistency:
-        copies = 2 * batch if config.finds_clusters else batch
-        read = 2 * batch  # two copies, or the image and its copy
-        flops["consistency"] = forward(classifier, read) + gradients(classifier, copies)
-        if config.vat_radius and not config.finds_clusters:
+        # The image and its copy; where the image's label is a cluster, it is learned, too.
+        learned = 2 * batch if config.finds_clusters else batch
+        flops["consistency"] = forward(classifier, 2 * batch) + gradients(classifier, learned)
+        if config.vat_radius:
             flops["vat"] = forward(classifier, batch) + input_gradients(classifier, batch, encoder[0].n_in)
     return flops
 

@@ -42,19 +42,18 @@ def soft_label_loss(probabilities, logits):
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(probabilities, logits))
 
 
-def lost_information(logits, others):
-    """What the clusters of one copy of images do not tell of those of another: nats, from 0 to ln K.
+def lost_information(logits):
+    """What clusters do not tell of images, in nats, at best 0, of logits (B, K): the consistency phase.
 
-    It is ln K less the mutual information of the two, of logits (B, K) each (arXiv 1807.06653): 0 if every
-    image's copies fall surely into the same of K clusters that are chosen alike often.
+    The mean entropy of an image's cluster, and four times as much for what the entropy of the cluster of any
+    image lacks of ln K, so that all are chosen alike often; a tenth of both (arXiv 1702.08720).
     """
-    first, second = tf.nn.softmax(logits), tf.nn.softmax(others)
-    together = tf.matmul(first, second, transpose_a=True) / tf.cast(tf.shape(first)[0], tf.float32)
-    together = tf.maximum((together + tf.transpose(together)) / 2, 1e-9)  # the logarithm of 0 has no gradient
-    # Not from `together`: TensorFlow adds up the gradients of three uses in an order that is not fixed.
-    alone = tf.maximum(tf.reduce_mean(first + second, axis=0) / 2, 1e-9)
-    ratio = tf.math.log(together) - tf.math.log(alone[:, None]) - tf.math.log(alone)
-    return math.log(logits.shape[1]) - tf.reduce_sum(together * ratio)
+    # Each tensor has two uses at most: TensorFlow adds up the gradients of three in no fixed order.
+    probabilities = tf.nn.softmax(logits)
+    unsure = soft_label_loss(probabilities, logits)
+    share = tf.reduce_mean(probabilities, axis=0)
+    lacking = math.log(logits.shape[1]) + tf.reduce_sum(tf.math.xlogy(share, share))
+    return 0.1 * (unsure + 4 * lacking)
 
 
 def _cross_entropy(logits, target):

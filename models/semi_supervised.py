@@ -39,9 +39,10 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     @property
     def phases(self):
         labels = {} if self.finds_clusters else {"ce": self.encoder.trainable_variables}
-        # Labels teach the encoder to read. Without them it learns from the decoder, as in arXiv 1606.03657:
-        # each cluster looks like something, and is read as what it is, so that none stays empty.
-        readers = self.encoder.trainable_variables if self.finds_clusters else []
+        # Labels or copies teach the encoder to read. Without them it learns from the decoder, as in arXiv
+        # 1606.03657: each cluster looks like something, and is read as what it is, so that none stays empty.
+        taught = not self.finds_clusters or self.settings.consistency
+        readers = [] if taught else self.encoder.trainable_variables
         cycle = {"cycle": self.decoder.trainable_variables + readers} if self.settings.cycle else {}
         consistency = {"consistency": self.encoder.trainable_variables} if self.settings.consistency else {}
         return {**super().phases, **labels, **cycle, **consistency}
@@ -111,7 +112,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def _cycle_phase(self, images, seed):
         """The decoder learns to make of a style and a label what the encoder reads as that label.
 
-        Where the label is a cluster, the encoder learns to read it, too.
+        Where nothing else tells the encoder what a cluster is, it learns to read it, too.
 
         Half of the styles are those of images, half are drawn from the prior; the labels are drawn, so
         that a style that carries the digit is of no use.
@@ -134,22 +135,21 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def _consistency_phase(self, images, noise_seed, dropout_seed):
         """The encoder learns to read in a copy of an image what it reads in the image (arXiv 1606.04586).
 
-        Clusters have no meaning to hold on to, so there it learns that those of two copies tell as much of
-        each other as they can.
+        Clusters have no meaning to hold on to. There it also learns to be sure of an image's, and to choose
+        all alike often, but so weakly that images can still change their clusters.
         """
-        copies = self.copies(images, noise_seed)
-        if not self.finds_clusters:
-            target = self.probabilities(to_unit_interval(images))
-            if self.settings.vat_radius:
-                copies = self._pushed(copies, target, dropout_seed)
+        copies, images = self.copies(images, noise_seed), to_unit_interval(images)
         with tf.GradientTape() as tape:
-            _, logits = self.split(self.encoder(copies, seed=dropout_seed))
             if self.finds_clusters:
-                others = self.copies(images, tf.random.fold_in(noise_seed, 4))
-                _, others = self.split(self.encoder(others, seed=tf.random.fold_in(dropout_seed, 4)))
-                loss = lost_information(logits, others)
+                # As in training: a batch norm that has seen little would read the image otherwise.
+                _, logits = self.split(self.encoder(images, seed=tf.random.fold_in(dropout_seed, 4)))
+                target, loss = tf.stop_gradient(tf.nn.softmax(logits)), lost_information(logits)
             else:
-                loss = soft_label_loss(target, logits)
+                target, loss = tf.stop_gradient(self.probabilities(images)), 0.0
+            if self.settings.vat_radius:
+                copies = tf.stop_gradient(self._pushed(copies, target, dropout_seed))
+            _, logits = self.split(self.encoder(copies, seed=dropout_seed))
+            loss += soft_label_loss(target, logits)
         self.update("consistency", tape, loss)
         return {"consistency_loss": loss}
 

@@ -15,11 +15,7 @@ OWN_CLASS = {
 }
 MAX_CLUSTERS = 2**10
 WITH_LABEL_HEAD = {"model": LABEL_HEADS}
-READS_COPIES = {
-    "model": ("semi_supervised", "dimensionality_reduction"),
-    "consistency": (True,),
-    "n_clusters": (0,),
-}
+READS_COPIES = {**WITH_LABEL_HEAD, "consistency": (True,)}
 
 
 class AboveZero(tuple):
@@ -131,7 +127,7 @@ class ModelSettings:
         "training",
         at_least=0,
         at_most=1,
-        only={**WITH_LABEL_HEAD, "consistency": (True,)},
+        only=READS_COPIES,
     )
     vat_radius: float = setting(
         0.0,

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import os
@@ -59,6 +60,14 @@ def test_operations_of_the_consistency():
     # Once forward and back to the copies, without gradients of weights.
     pushed = 2 * 32 * 2 * sum(layers)
     assert step_flops(config, (28, 28, 1), 10) == {**counted[1], "vat": pushed}
+    # Clusters learn from the image, too; and in the cycle only where there are no copies.
+    clusters = dataclasses.replace(config, model="clustering", n_clusters=10)
+    learned = step_flops(clusters, (28, 28, 1), 10)
+    assert learned["consistency"] == expected + 2 * 32 * (2 * sum(layers) - layers[0])
+    assert learned["vat"] == pushed
+    assert learned["cycle"] == counted[0]["cycle"]
+    alone = step_flops(dataclasses.replace(clusters, consistency=False, vat_radius=0.0), (28, 28, 1), 10)
+    assert alone["cycle"] == learned["cycle"] + 2 * 32 * sum(layers)
 
 
 def beyond_need(config, n_classes):

@@ -1,5 +1,7 @@
 import numpy as np
-from sklearn.metrics import mutual_info_score
+import scipy.special
+import scipy.stats
+import tensorflow as tf
 
 from models import losses
 
@@ -33,17 +35,32 @@ def test_label_loss_is_the_cross_entropy_of_the_softmax():
     np.testing.assert_allclose(losses.label_loss(labels, logits), expected, rtol=1e-5)
 
 
-def test_lost_information_is_that_of_scikit_learn():
-    """With sure clusters, the mutual information is that of two labellings."""
-    first, second = RNG.integers(0, 4, (2, 200))
-    second = np.where(RNG.random(200) < 0.7, first, second)
-    # The loss takes both orders of the pair for alike.
-    information = mutual_info_score(np.r_[first, second], np.r_[second, first])
-    sure = 50 * np.eye(4, dtype=np.float32)
-    found = losses.lost_information(sure[first], sure[second])
-    np.testing.assert_allclose(found, np.log(4) - information, rtol=1e-4)
-    np.testing.assert_allclose(losses.lost_information(sure, sure), 0, atol=1e-5)
-    np.testing.assert_allclose(losses.lost_information(0 * sure, sure), np.log(4), rtol=1e-5)
+def test_lost_information_is_of_entropies():
+    logits = RNG.normal(size=(50, 7)).astype(np.float32) * 2
+    p = scipy.special.softmax(logits.astype(np.float64), axis=1)
+    unsure = scipy.stats.entropy(p, axis=1).mean()
+    lacking = np.log(7) - scipy.stats.entropy(p.mean(axis=0))
+    found = losses.lost_information(logits)
+    np.testing.assert_allclose(found, 0.1 * (unsure + 4 * lacking), rtol=1e-5)
+    # Sure clusters chosen alike often; one for all, where the probability of the others is 0; no idea.
+    sure = 200 * np.eye(4, dtype=np.float32)
+    for logits, expected in ((sure, 0), (sure[[2, 2, 2]], 0.4 * np.log(4)), (0 * sure, 0.1 * np.log(4))):
+        np.testing.assert_allclose(losses.lost_information(logits), expected, atol=1e-6)
+
+
+def test_gradient_of_the_lost_information_is_the_numerical_one():
+    logits = RNG.normal(size=(5, 4)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(variable := tf.constant(logits))
+        loss = losses.lost_information(variable)
+    steps = 1e-2 * np.eye(20, dtype=np.float32).reshape(20, 5, 4)
+    rises = [losses.lost_information(logits + s) - losses.lost_information(logits - s) for s in steps]
+    np.testing.assert_allclose(np.ravel(tape.gradient(loss, variable)), np.array(rises) / 2e-2, atol=1e-4)
+    # One cluster for all, with all others at a probability of 0: still a number.
+    with tf.GradientTape() as tape:
+        tape.watch(variable := tf.constant([[200.0, 0, 0]] * 2))
+        loss = losses.lost_information(variable)
+    assert np.all(np.isfinite(tape.gradient(loss, variable)))
 
 
 def test_discriminator_loss_is_the_sum_of_two_means():
