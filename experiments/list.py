@@ -254,7 +254,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "clustering_16_short",
-        "16 clusters, 20 epochs",
+        "16 clusters, 10 epochs",
         CLUSTERING,
         BEST_CLUSTERING,
         ("n_clusters=16",),
@@ -262,7 +262,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "clustering_30_short",
-        "30 clusters, 20 epochs",
+        "30 clusters, 10 epochs",
         CLUSTERING,
         BEST_CLUSTERING,
         ("n_clusters=30",),
@@ -272,7 +272,7 @@ EXPERIMENTS = (
     *(
         Experiment(
             f"reduction_2d_{name}_short",
-            f"2-D, {title}, 20 epochs",
+            f"2-D, {title}",
             REDUCTION,
             flagfile,
             flags,
@@ -280,11 +280,11 @@ EXPERIMENTS = (
             public=public,
         )
         for name, title, flagfile, flags, paper, public in (
-            ("1000", "1,000 labels", BEST_REDUCTION, ("num_samples=1000",), "4.20 %", "8.3 %"),
-            ("100", "100 labels", BEST_REDUCTION, ("num_samples=100",), "6.08 %", "26 %"),
+            ("1000", "1,000 labels, 20 epochs", BEST_REDUCTION, ("num_samples=1000",), "4.20 %", "8.3 %"),
+            ("100", "100 labels, 20 epochs", BEST_REDUCTION, ("num_samples=100",), "6.08 %", "26 %"),
             (
                 "20_clusters",
-                "20 clusters",
+                "20 clusters, 10 epochs",
                 BEST_CLUSTERING,
                 ("model=dimensionality_reduction", "n_z=2", "n_clusters=20"),
                 "13.95 %",
