@@ -7,6 +7,7 @@ FIGURES = {
     "prior_distance_given_labels": "The distance from codes drawn for the labels of the test images.",
     "test_error_percent": "Test images that get a wrong label, in percent.",
     "validation_error_percent": "Validation images that get a wrong label, in percent: choose by this one.",
+    "chosen_clusters": "Clusters that hold a test image; what is decoded of others means nothing.",
     "entropy_of_mean_prediction": "In nats: ln K where all K labels or clusters are used alike.",
     "mean_entropy_of_predictions": "In nats: 0 where every prediction is certain.",
     "labelled_images": "Training images whose label the model saw.",

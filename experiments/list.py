@@ -4,6 +4,7 @@ from experiments.experiment import Experiment, Figure
 
 TEST_ERROR = Figure("test_error_percent", "test error, %")
 VALIDATION_ERROR = Figure("validation_error_percent", "validation error, %")
+CHOSEN = Figure("chosen_clusters", "clusters in use", decimals=1)
 MSE = Figure("test_reconstruction_mse", "test MSE", decimals=4)
 FLOORS = Figure("prior_distance", "floors", decimals=1, divisor="prior_distance_floor")
 OBEYED = (
@@ -29,7 +30,7 @@ GROUPS = {
     "Unconditional MNIST, code of 5": (MSE, FLOORS),
     "Supervised MNIST, code of 2": (*PLACED, FLOORS, MSE),
     "Likelihood MNIST, code of 8": (*NATS, FLOORS, MSE),
-    "Clustering MNIST, no labels": (TEST_ERROR, VALIDATION_ERROR, FLOORS, MSE),
+    "Clustering MNIST, no labels": (TEST_ERROR, VALIDATION_ERROR, CHOSEN, FLOORS, MSE),
     "Dimensionality reduction MNIST": (TEST_ERROR, VALIDATION_ERROR, FLOORS, MSE),
 }
 SEMI_SUPERVISED, CONDITIONAL, UNCONDITIONAL, SUPERVISED, LIKELIHOOD, CLUSTERING, REDUCTION = GROUPS

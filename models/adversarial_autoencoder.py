@@ -24,8 +24,9 @@ SEEDS_PER_STEP = 16
 class AdversarialAutoencoder(Prediction, PhasedModel):
     """An autoencoder whose codes a discriminator pushes onto a prior (arXiv 1511.05644, section 2).
 
-    A subclass says what the discriminators see: `discriminator_shapes`, `real_samples`, `fake_samples`; it
-    may give the code a label part and add a phase. The use after training lives in `Prediction`.
+    A subclass says what the discriminators see: `discriminator_shapes`, `real_samples` and
+    `fake_samples`; it may give the code a label part and add a phase. The rest of the train step lives
+    here, the use after training in `Prediction`.
 
     Args:
         image_shape: (H, W, C).
@@ -114,7 +115,10 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
 
     @property
     def discriminator_shapes(self):
-        """The names, `discriminator` or that with an ending such as `_z`; the shape of what each judges."""
+        """The discriminators' names, and the shape of one sample that each judges.
+
+        A name is `discriminator`, or that with an ending such as `_z`; its figures are `d_loss`, `d_z_loss`.
+        """
         raise NotImplementedError
 
     @property
@@ -125,10 +129,6 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
     def real_samples(self, labels, seed):
         """Samples of the priors, one tensor per discriminator, for a batch with these labels (B,)."""
         raise NotImplementedError
-
-    def labels_of_reals(self, labels, codes):
-        """What `real_samples` goes by, of images with these labels (B,) and codes (B, code_size)."""
-        return labels
 
     def fake_samples(self, codes, labels, seed):
         """What each discriminator sees of the codes (B, code_size) of images with these labels (B,)."""
@@ -200,7 +200,8 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         """One update of the autoencoder (AE), of the discriminators (D) and of the generator (G).
 
         Args:
-            data: images (B, H, W, C), uint8 or float32 in [0, 1], labels (B,), and what `last_phase` needs.
+            data: images (B, H, W, C), uint8 or float32 in [0, 1], integer labels (B,), and what
+                `last_phase` needs.
         """
         seeds = iter(self.step_seeds(self.settings.seed, SEEDS_PER_STEP))
         images, noised = self.clean_and_noised(data[0], next(seeds))
@@ -216,9 +217,8 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         # D and G see the same encoder, so one pass through it serves both.
         encoder_tape = tf.GradientTape()
         with encoder_tape:
-            codes = self.encoder(noised, seed=next(seeds))
-            fakes = self.fake_samples(codes, labels, next(seeds))
-        reals = self.real_samples(self.labels_of_reals(labels, codes), next(seeds))
+            fakes = self.fake_samples(self.encoder(noised, seed=next(seeds)), labels, next(seeds))
+        reals = self.real_samples(labels, next(seeds))
 
         # D: learns to tell the priors' samples from the codes; the encoder must not learn from it.
         logged, d_loss = {}, 0.0

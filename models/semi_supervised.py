@@ -41,16 +41,11 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         labels = {} if self.finds_clusters else {"ce": self.encoder.trainable_variables}
         # Labels or copies teach the encoder to read. Without them it learns from the decoder, as in arXiv
         # 1606.03657: each cluster looks like something, and is read as what it is, so that none stays empty.
-        taught = not self.finds_clusters or self.copies_tell_clusters
+        taught = not self.finds_clusters or self.settings.consistency
         readers = [] if taught else self.encoder.trainable_variables
         cycle = {"cycle": self.decoder.trainable_variables + readers} if self.settings.cycle else {}
         consistency = {"consistency": self.encoder.trainable_variables} if self.settings.consistency else {}
         return {**super().phases, **labels, **cycle, **consistency}
-
-    @property
-    def copies_tell_clusters(self):
-        """Whether the consistency says what the clusters are, and not what is decoded from them."""
-        return self.finds_clusters and self.settings.consistency
 
     @property
     def logged(self):
@@ -70,29 +65,18 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def decoder_input(self, codes, labels):
         style, logits = self.split(codes)
-        if self.copies_tell_clusters:
-            # Else a cluster comes to tell how a digit is drawn, such as how far a 1 leans, to save style.
-            logits = tf.stop_gradient(logits)
         return self.joined(style, tf.nn.softmax(logits))
 
     def split(self, codes):
         """The encoder's output (B, n_z + K) as style (B, n_z) and label logits (B, K)."""
         return tf.split(codes, [self.n_z, self.n_classes], axis=1)
 
-    def labels_of_reals(self, labels, codes):
-        return self.split(codes)[1] if self.copies_tell_clusters else labels
-
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]
         code_seed, label_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
         style = self.style_prior.sample(count, code_seed)
-        if self.copies_tell_clusters:
-            # The images' own, by their logits: ten digits in 16 equal parts would leave rests, which share
-            # a cluster. The consistency sees to it that all are chosen.
-            label = tf.random.stateless_categorical(labels, 1, label_seed)[:, 0]
-        else:
-            label = self.prior.sample_labels(count, label_seed)
-        return self._judged(self.blurred(style, blur_seed), self.label_rows(label))
+        one_hot = self.label_rows(self.prior.sample_labels(count, label_seed))
+        return self._judged(self.blurred(style, blur_seed), one_hot)
 
     def fake_samples(self, codes, labels, seed):
         style, logits = self.split(codes)

@@ -285,6 +285,9 @@ def test_the_error_of_clusters_is_the_papers():
     measured = figures.of_classification(figures.Trained(Clustered(), of, None))
     assert measured["test_error_percent"] == 25
     assert measured["validation_error_percent"] == pytest.approx(60)  # 7, 7, 2, 7, 2 for 7, 1, 2, 5, 3
+    assert measured["chosen_clusters"] == 3
+    of.test_images, of.test_labels = test[[0, 1, 3]], of.test_labels[[0, 1, 3]]
+    assert figures.of_classification(figures.Trained(Clustered(), of, None))["chosen_clusters"] == 2
 
 
 MANIFOLDS = [f"manifold_label_{cluster}.png" for cluster in range(12)]

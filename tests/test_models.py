@@ -504,46 +504,6 @@ def test_the_consistency_learns_neither_its_target_nor_its_push(make_model, batc
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["clustering", "dimensionality_reduction"])
-@pytest.mark.parametrize("consistency", [True, False])
-def test_the_reconstruction_leaves_clusters_to_the_copies(make_model, batch, name, consistency):
-    model = make_model("gaussian", 2, model=name, n_clusters=4, consistency=consistency)
-    codes = tf.constant(np.random.default_rng(0).normal(size=(len(batch[0]), 6)), tf.float32)
-    with tf.GradientTape() as tape:
-        tape.watch(codes)
-        decoded = model.decoder(model.decoder_input(codes, None))
-        loss = model.reconstruction_loss(tf.cast(batch[0], tf.float32) / 255, decoded)
-    of_style, of_cluster = np.split(np.abs(tape.gradient(loss, codes)), [2], axis=1)
-    assert np.all(of_style.max(axis=1) > 0)
-    assert np.all((of_cluster.max(axis=1) > 0) != consistency)
-
-
-@pytest.mark.parametrize("joint", [True, False])
-def test_real_clusters_are_chosen_as_often_as_the_images_ones(make_model, joint):
-    """Without copies nothing but D spreads the images over all clusters, so there its own are uniform."""
-    options = {"model": "clustering", "n_clusters": 3, "joint_discriminator": joint}
-    probabilities = np.tile(np.float32([0.7, 0.3, 0]), (20_000, 1))
-    codes = np.concatenate([np.zeros((20_000, 2), np.float32), np.log(probabilities + 1e-9)], axis=1)
-    for consistency, expected in ((True, [0.7, 0.3, 0]), (False, [1 / 3] * 3)):
-        model = make_model("gaussian", 2, consistency=consistency, **options)
-        labels = model.labels_of_reals(tf.zeros(20_000, tf.uint8), tf.constant(codes))
-        samples = tf.concat(model.real_samples(labels, [1, 2]), axis=1).numpy()
-        np.testing.assert_array_equal(np.sort(samples[:, 2:], axis=1), [[0, 0, 1]] * 20_000)
-        np.testing.assert_allclose(samples[:, 2:].mean(axis=0), expected, atol=0.015)
-        np.testing.assert_allclose(samples[:, :2].std(axis=0), 1, atol=0.05)
-
-
-def test_d_sees_the_clusters_of_the_batch(make_model, batch):
-    """The train step hands them on."""
-    model = make_model("gaussian", 2, model="clustering", n_clusters=3, consistency=True)
-    model.encoder.stacked[-1].bias.assign([0, 0, 0, 50, 0])
-    seen = []
-    drawn = model.real_samples
-    model.real_samples = lambda *given: seen.append(drawn(*given)) or seen[-1]
-    model.train_step(batch)
-    np.testing.assert_array_equal(seen[0][1], [[0, 1, 0]] * len(batch[0]))
-
-
 def test_consistency_finds_clusters(make_model):
     options = {**CLUSTERS_OF_COPIES, "vat_radius": 0.0, "keep_prob": 1.0, "noise_std": 0.05}
     model = make_model("gaussian", 2, model="clustering", **options)
