@@ -150,12 +150,14 @@ def evenly(items, count):
 def decode_samples(model, codes, data):
     """Decoded codes, each with one of the labels in turn where the decoder sees one.
 
-    Attributes are those of the first test images.
+    Clusters are drawn, as not all may be in use. Attributes are those of the first test images.
     """
     if not model.decodes_labels:
         return model.decode(codes)
     if model.attributes:
         return model.decode(codes, np.resize(data.test_labels, (len(codes), model.n_classes)))
+    if model.finds_clusters:
+        return model.decode(codes, model.sample_prior(len(codes), seed=0)[1])
     return model.decode(codes, np.arange(len(codes)) % model.n_classes)
 
 

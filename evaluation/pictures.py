@@ -220,13 +220,16 @@ def clusters(of):
     for cluster, row in enumerate(members):
         own = evenly(np.flatnonzero(chosen == cluster), N_MEMBERS)
         row[: len(own)] = images[own]
+    # What is decoded of an empty one means nothing.
+    empty = ~np.isin(np.arange(len(heads)), chosen)
+    labels = np.where(empty, "-", class_names(of.cluster_labels, of.names)).tolist()
     plots.save_beside(
         of.plots / "clusters.png",
-        heads,
+        np.where(empty[:, None, None, None], 0, heads),
         members.reshape(-1, *images.shape[1:]) / 255,
         ("head", "test images of each cluster, at the left the label that it gets"),
         of.data.note,
-        row_labels=class_names(of.cluster_labels, of.names),
+        row_labels=labels,
     )
 
 

@@ -26,6 +26,20 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     decodes_labels = True
 
+    def __init__(self, image_shape, n_classes, **others):
+        super().__init__(image_shape, n_classes, **others)
+        if self.copies_tell_clusters:
+            # Ten digits in 16 equal parts would leave rests, which share a cluster. So D sees clusters as
+            # often as images chose them lately, and the consistency alone sees to it that all are chosen.
+            self.cluster_shares = self.add_weight(
+                name="cluster_shares",
+                shape=(self.n_classes,),
+                initializer=keras.initializers.Constant(1 / self.n_classes),
+                trainable=False,
+                aggregation="mean",
+            )
+            self.prior.label_shares = self.cluster_shares
+
     @property
     def code_size(self):
         return self.n_z + self.n_classes
@@ -41,11 +55,16 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         labels = {} if self.finds_clusters else {"ce": self.encoder.trainable_variables}
         # Labels or copies teach the encoder to read. Without them it learns from the decoder, as in arXiv
         # 1606.03657: each cluster looks like something, and is read as what it is, so that none stays empty.
-        taught = not self.finds_clusters or self.settings.consistency
+        taught = not self.finds_clusters or self.copies_tell_clusters
         readers = [] if taught else self.encoder.trainable_variables
         cycle = {"cycle": self.decoder.trainable_variables + readers} if self.settings.cycle else {}
         consistency = {"consistency": self.encoder.trainable_variables} if self.settings.consistency else {}
         return {**super().phases, **labels, **cycle, **consistency}
+
+    @property
+    def copies_tell_clusters(self):
+        """Whether the consistency says what the clusters are, and not what is decoded from them."""
+        return self.finds_clusters and self.settings.consistency
 
     @property
     def logged(self):
@@ -65,6 +84,9 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def decoder_input(self, codes, labels):
         style, logits = self.split(codes)
+        if self.copies_tell_clusters:
+            # Else a cluster comes to tell how a digit is drawn, such as how far a 1 leans, to save style.
+            logits = tf.stop_gradient(logits)
         return self.joined(style, tf.nn.softmax(logits))
 
     def split(self, codes):
@@ -151,6 +173,9 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
             _, logits = self.split(self.encoder(copies, seed=dropout_seed))
             loss += soft_label_loss(target, logits)
         self.update("consistency", tape, loss)
+        if self.finds_clusters:
+            lately = tf.convert_to_tensor(self.cluster_shares)
+            self.cluster_shares.assign(0.9 * lately + 0.1 * tf.reduce_mean(target, axis=0))
         return {"consistency_loss": loss}
 
     def _pushed(self, copies, target, dropout_seed):

@@ -17,6 +17,7 @@ class HeadMixture(Prior):
     def __init__(self, style, heads):
         super().__init__(style.n_z, heads.shape[0])
         self.style = style
+        self.label_shares = style.label_shares
         self.heads = heads
 
     def sample(self, count, seed, labels=None):
@@ -29,7 +30,11 @@ class HeadMixture(Prior):
         if labels is not None:
             return self.style.log_prob(codes - self._heads_of(labels))
         per_head = [self.style.log_prob(codes - head) for head in np.array(self.heads)]
-        return tf.reduce_logsumexp(tf.stack(per_head), axis=0) - np.log(self.n_classes)
+        shares = (
+            np.full(self.n_classes, 1 / self.n_classes) if self.label_shares is None else self.label_shares
+        )
+        weights = np.log(np.float32(shares))[:, None]
+        return tf.reduce_logsumexp(tf.stack(per_head) + weights, axis=0)
 
     def classify(self, codes):
         """The label whose head is nearest, which is the most probable one where the style is normal."""

@@ -15,6 +15,9 @@ class Prior:
         n_classes: number of labels K; label-dependent priors have one component or region per label.
     """
 
+    # How often each label is drawn, a variable (K,), where a model learns it; None for equally often.
+    label_shares = None
+
     def __init__(self, n_z, n_classes):
         self.n_z = n_z
         self.n_classes = n_classes
@@ -38,7 +41,10 @@ class Prior:
         raise NotImplementedError
 
     def sample_labels(self, count, seed):
-        """Draws `count` labels with equal probability: int32 tensor (count,)."""
+        """Draws `count` labels with equal probability, or with their shares: int32 tensor (count,)."""
+        if self.label_shares is not None:
+            logits = tf.math.log(tf.convert_to_tensor(self.label_shares))[None]
+            return tf.random.stateless_categorical(logits, count, seed, tf.int32)[0]
         return tf.random.stateless_uniform([count], seed, 0, self.n_classes, tf.int32)
 
     def log_prob(self, codes, labels=None):

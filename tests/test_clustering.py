@@ -176,6 +176,9 @@ def test_mixture_around_heads_against_its_formula():
     log_probs = -squared / 2 - np.log(2 * np.pi)
     expected = np.log(np.exp(log_probs).mean(axis=1))
     np.testing.assert_allclose(prior.log_prob(codes), expected, rtol=1e-4)
+    prior.label_shares = np.float32(np.random.default_rng(1).dirichlet(np.ones(len(log_probs[0]))))
+    expected = np.log(np.exp(log_probs) @ prior.label_shares)
+    np.testing.assert_allclose(prior.log_prob(codes), expected, rtol=1e-4)
     labels = np.arange(40, dtype=np.uint8) % 5
     np.testing.assert_allclose(prior.log_prob(codes, labels), log_probs[np.arange(40), labels], rtol=1e-4)
     np.testing.assert_array_equal(prior.classify(codes), squared.argmin(axis=1))

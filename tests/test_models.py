@@ -504,6 +504,48 @@ def test_the_consistency_learns_neither_its_target_nor_its_push(make_model, batc
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["clustering", "dimensionality_reduction"])
+@pytest.mark.parametrize("consistency", [True, False])
+def test_the_reconstruction_leaves_clusters_to_the_copies(make_model, batch, name, consistency):
+    model = make_model("gaussian", 2, model=name, n_clusters=4, consistency=consistency)
+    codes = tf.constant(np.random.default_rng(0).normal(size=(len(batch[0]), 6)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(codes)
+        decoded = model.decoder(model.decoder_input(codes, None))
+        loss = model.reconstruction_loss(tf.cast(batch[0], tf.float32) / 255, decoded)
+    of_style, of_cluster = np.split(np.abs(tape.gradient(loss, codes)), [2], axis=1)
+    assert np.all(of_style.max(axis=1) > 0)
+    assert np.all((of_cluster.max(axis=1) > 0) != consistency)
+
+
+@pytest.mark.parametrize("consistency", [True, False])
+def test_labels_are_drawn_as_often_as_images_chose_them(make_model, consistency):
+    """Without copies nothing but D spreads the images over all clusters: there they are drawn alike often."""
+    model = make_model("gaussian", 2, model="clustering", n_clusters=3, consistency=consistency)
+    expected = [1 / 3] * 3
+    np.testing.assert_allclose(model.prior.sample_labels(20_000, [1, 2]).numpy().mean(), 1, atol=0.02)
+    if consistency:
+        model.cluster_shares.assign(expected := [0.7, 0.3, 0])
+    _, one_hot = model.real_samples(tf.zeros(20_000, tf.uint8), [1, 2])
+    np.testing.assert_allclose(np.mean(one_hot, axis=0), expected, atol=0.015)
+    drawn = model.sample_prior(20_000, seed=3)[1]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 20_000, expected, atol=0.015)
+    assert set(model.sample_prior(9, 2, seed=3)[1]) == {2}  # who asks for an empty one gets it
+
+
+def test_shares_of_clusters_follow_the_images(make_model, batch, tmp_path):
+    model = make_model("gaussian", 2, model="clustering", n_clusters=3, consistency=True)
+    model.encoder.stacked[-1].bias.assign([0, 0, 0, 50, 0])
+    model.consistency_optimizer.learning_rate = 0.0
+    for step in (1, 2):
+        model._consistency_phase(batch[0], [1, step], [3, step])
+    last = 0.9**2 / 3
+    np.testing.assert_allclose(model.cluster_shares, [last, 1 - 2 * last, last], rtol=1e-5)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.prior.label_shares, model.cluster_shares)
+
+
 def test_consistency_finds_clusters(make_model):
     options = {**CLUSTERS_OF_COPIES, "vat_radius": 0.0, "keep_prob": 1.0, "noise_std": 0.05}
     model = make_model("gaussian", 2, model="clustering", **options)

@@ -37,6 +37,19 @@ def test_sampled_labels_are_uniform():
     assert stats.chisquare(np.bincount(labels, minlength=K)).pvalue > 1e-3
 
 
+def test_sampled_labels_have_their_shares():
+    prior = make("gaussian")
+    shares = np.float32([0, 4, 1, 0, 0, 2, 1, 1, 1, 0]) / 10
+    prior.label_shares = tf.Variable(shares)
+    labels = prior.sample_labels(tf.constant(N), [0, 0]).numpy()
+    assert labels.dtype == np.int32
+    found = np.bincount(labels, minlength=K)
+    np.testing.assert_array_equal(found[shares == 0], 0)
+    assert stats.chisquare(found[shares > 0], N * shares[shares > 0]).pvalue > 1e-3
+    np.testing.assert_array_equal(prior.sample_labels(N, [0, 0]), labels)
+    assert np.mean(prior.sample_labels(N, [0, 1]) != labels) > 0.5
+
+
 @pytest.mark.parametrize("n_z", [1, 2, 5, 20])
 def test_gaussian_is_standard_normal(n_z):
     prior = make("gaussian", n_z)
