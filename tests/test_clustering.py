@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import main
 from data.loading import load_data
-from evaluation import figures
+from evaluation import figures, pictures, plots
 from models import CLUSTERING, LABEL_HEADS, MODELS, load_model
 from models.augmentation import clean_and_noised
 from models.dimensionality_reduction import too_close
@@ -291,6 +291,30 @@ def test_the_error_of_clusters_is_the_papers():
     assert measured["chosen_clusters"] == 3
     of.test_images, of.test_labels = test[[0, 1, 3]], of.test_labels[[0, 1, 3]]
     assert figures.of_classification(figures.Trained(Clustered(), of, None))["chosen_clusters"] == 2
+
+
+def test_pictures_leave_out_empty_clusters(make_model, batch, monkeypatch, tmp_path):
+    model = make_model("gaussian", 2, model="clustering", n_clusters=3, consistency=True)
+    model.encoder.stacked[-1].bias.assign([0, 0, 0, 50, 0])
+    model.cluster_shares.assign([0, 1, 0])
+    data = type("Data", (), {"note": "", "label_names": ()})()
+    data.test_images = data.validation_images = batch[0]
+    data.test_labels = data.validation_labels = np.arange(len(batch[0])) % 10
+    codes = figures.fixed_codes(model)
+    expected = model.decode(codes, np.ones(len(codes), int))
+    np.testing.assert_allclose(figures.decode_samples(model, codes, data), expected, atol=1e-6)
+    drawn = []
+    monkeypatch.setattr(plots, "save_beside", lambda *args, **options: drawn.append((args, options)))
+    pictures.clusters(pictures.Sitting(None, data, model, tmp_path, codes, []))
+    [((_, heads, members, *_), options)] = drawn
+    np.testing.assert_array_equal(heads[[0, 2]], 0)
+    np.testing.assert_allclose(heads[1], model.decode_heads()[1])
+    members = members.reshape(3, pictures.N_MEMBERS, *batch[0].shape[1:])
+    assert members[[0, 2]].max() == 0
+    assert members[1].max() > 0
+    labels = options["row_labels"]
+    assert labels[0] == labels[2] == "-"
+    assert int(labels[1]) in range(10)
 
 
 MANIFOLDS = [f"manifold_label_{cluster}.png" for cluster in range(12)]
