@@ -139,8 +139,8 @@ class Prediction:
         Without a `seed` every call draws new samples, the same ones in every process.
 
         Args:
-            label: of all samples: a class, or a row of K attributes. Classes are drawn with equal
-                probability where none is given; attributes must be given.
+            label: of all samples: a class, or a row of K attributes. Where none is given, classes are
+                drawn equally often, clusters as often as images chose them; attributes must be given.
         """
         n = checked_integer(n, "a number of images, at least 0", 0)
         if self.attributes and self.decodes_labels:
@@ -157,7 +157,7 @@ class Prediction:
         """Draws from the prior outside training.
 
         Returns:
-            codes float32 (n, n_z), and labels int32 (n,): `label`, or drawn with equal probability. The
+            codes float32 (n, n_z), and labels int32 (n,): `label`, or drawn, see `Prior.sample_labels`. The
             codes are drawn for these labels where the model ties labels to the prior.
         """
         if label is not None:
