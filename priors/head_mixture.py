@@ -30,11 +30,9 @@ class HeadMixture(Prior):
         if labels is not None:
             return self.style.log_prob(codes - self._heads_of(labels))
         per_head = [self.style.log_prob(codes - head) for head in np.array(self.heads)]
-        shares = (
-            np.full(self.n_classes, 1 / self.n_classes) if self.label_shares is None else self.label_shares
-        )
-        weights = np.log(np.float32(shares))[:, None]
-        return tf.reduce_logsumexp(tf.stack(per_head) + weights, axis=0)
+        shares = tf.ones(self.n_classes) / self.n_classes if self.label_shares is None else self.label_shares
+        weights = tf.math.log(tf.convert_to_tensor(shares))
+        return tf.reduce_logsumexp(tf.stack(per_head, axis=1) + weights, axis=1)
 
     def classify(self, codes):
         """The label whose head is nearest, which is the most probable one where the style is normal."""
