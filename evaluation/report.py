@@ -25,6 +25,8 @@ def summary(metrics):
             f"test error {m['test_error_percent']:.2f} %: images that get a wrong label "
             f"(validation {m['validation_error_percent']:.2f} %)"
         )
+    if "chosen_clusters" in m:
+        lines.append(f"{m['chosen_clusters']:.0f} clusters hold a test image")
     if "test_component_accuracy" in m:
         lines.append(
             f"component accuracy {percent(m['test_component_accuracy'])}: codes in their class's part of it "

@@ -29,6 +29,7 @@ def test_figures_in_words():
     of_labels = {
         "test_error_percent": 2.114,
         "validation_error_percent": 2.5,
+        "chosen_clusters": 15.0,
         "label_swap_accuracy": 0.9861,
         "label_swap_accuracy_worst": 0.97,
         "generated_label_accuracy": 0.974,
@@ -39,6 +40,7 @@ def test_figures_in_words():
     text = "\n".join(report.summary(METRICS | of_labels))
     for words in (
         "test error 2.11 %",
+        "15 clusters hold",
         "98.6 % of the styles",
         "worst label 97.0 %",
         "97.4 % of the samples",
