@@ -168,7 +168,7 @@ def step_flops(config, image_shape, n_classes):
             + gradients(decoder, batch)
             + forward(classifier, batch)
             + input_gradients(classifier, batch, encoder[0].n_in)
-            + (0 if config.consistency or not config.finds_clusters else weight_gradients(classifier, batch))
+            + (weight_gradients(classifier, batch) if config.finds_clusters and not config.consistency else 0)
         )
     if config.model in LABEL_HEADS and config.consistency:
         # The image and its copy; where the image's label is a cluster, it is learned, too.

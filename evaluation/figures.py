@@ -70,7 +70,7 @@ def of_classification(of):
     validation = of.model.classify(of.data.validation_images)
     clusters = labels_of_clusters(of.model, validation, of.data.validation_labels)
     of_mean, mean = label_entropies(probabilities)
-    chosen = float(len(np.unique(probabilities.argmax(axis=1))))
+    chosen = float(len(np.unique(predicted_labels(probabilities))))
     return {
         **({} if clusters is None else {"chosen_clusters": chosen}),
         "test_error_percent": error_percent(probabilities, of.data.test_labels, clusters),

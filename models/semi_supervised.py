@@ -55,8 +55,8 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         labels = {} if self.finds_clusters else {"ce": self.encoder.trainable_variables}
         # Labels or copies teach the encoder to read. Without them it learns from the decoder, as in arXiv
         # 1606.03657: each cluster looks like something, and is read as what it is, so that none stays empty.
-        taught = not self.finds_clusters or self.copies_tell_clusters
-        readers = [] if taught else self.encoder.trainable_variables
+        untaught = self.finds_clusters and not self.settings.consistency
+        readers = self.encoder.trainable_variables if untaught else []
         cycle = {"cycle": self.decoder.trainable_variables + readers} if self.settings.cycle else {}
         consistency = {"consistency": self.encoder.trainable_variables} if self.settings.consistency else {}
         return {**super().phases, **labels, **cycle, **consistency}
@@ -160,7 +160,8 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         Clusters have no meaning to hold on to. There it also learns to be sure of an image's, and to choose
         all alike often, but so weakly that images can still change their clusters.
         """
-        copies, images = self.copies(images, noise_seed), to_unit_interval(images)
+        images = to_unit_interval(images)
+        copies = self.copies(images, noise_seed)
         with tf.GradientTape() as tape:
             if self.finds_clusters:
                 # As in training: a batch norm that has seen little would read the image otherwise.
