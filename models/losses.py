@@ -52,6 +52,9 @@ def lost_information(logits):
     probabilities = tf.nn.softmax(logits)
     unsure = soft_label_loss(probabilities, logits)
     share = tf.reduce_mean(probabilities, axis=0)
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        # Of the whole batch: the entropy of a mean is not the mean of entropies.
+        share = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, share)
     lacking = math.log(logits.shape[1]) + tf.reduce_sum(tf.math.xlogy(share, share))
     return 0.1 * (unsure + 4 * lacking)
 

@@ -33,6 +33,10 @@ TRAINED = {
         **{"prior": "gaussian", "n_z": 3, "consistency": True, "shift": 1},
         **{"vat_radius": 1.0, "vat_ramp": 6},
     },
+    "clustering": {
+        **{"prior": "gaussian", "n_z": 3, "n_clusters": 4, "batch_norm": True},
+        **{"consistency": True, "distortion": 0.2, "vat_radius": 1.0},
+    },
     "conditional": {
         **{"prior": "truncated_gaussian", "n_z": 3, "network": "conv", "conv_widths": "4,8"},
         **{"batch_norm": True, "shift": 1},
@@ -58,6 +62,15 @@ def for_the_whole_batch(function):
     return draw
 
 
+def labels_for_the_whole_batch(function):
+    def draw(logits, count, *args):
+        context = tf.distribute.get_replica_context()
+        n = context.num_replicas_in_sync
+        return function(logits, n * count, *args)[:, context.replica_id_in_sync_group :: n]
+
+    return draw
+
+
 def dropout_of_the_whole_batch(function):
     def dropout(x, keep_prob, seed):
         context = tf.distribute.get_replica_context()
@@ -72,6 +85,7 @@ def same_draws():
     """Makes every draw of a step that of the whole batch."""
     for name in ("stateless_normal", "stateless_uniform"):
         setattr(tf.random, name, for_the_whole_batch(getattr(tf.random, name)))
+    tf.random.stateless_categorical = labels_for_the_whole_batch(tf.random.stateless_categorical)
     for module in (models.augmentation, models.networks):
         module.dropout = dropout_of_the_whole_batch(models.layers.dropout)
 

@@ -320,7 +320,7 @@ def test_two_workers_make_the_step_of_one():
 @pytest.mark.parametrize(("kind", "count"), [("mirrored", 2), ("mirrored", 3), ("worker", 2), ("worker", 3)])
 def test_several_replicas_make_the_weights_of_one(kind, count):
     digests, found = replicas(kind, count)
-    assert found.keys() == {"unsupervised", "supervised", "semi_supervised", "conditional"}
+    assert found.keys() == {"unsupervised", "supervised", "semi_supervised", "clustering", "conditional"}
     assert max(found.values()) < 1e-4
     assert all(one == digests[0] for one in digests)
 
