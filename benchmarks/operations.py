@@ -171,9 +171,8 @@ def step_flops(config, image_shape, n_classes):
             + (weight_gradients(classifier, batch) if config.finds_clusters and not config.consistency else 0)
         )
     if config.model in LABEL_HEADS and config.consistency:
-        # The image and its copy; where the image's label is a cluster, it is learned, too.
-        learned = 2 * batch if config.finds_clusters else batch
-        flops["consistency"] = forward(classifier, 2 * batch) + gradients(classifier, learned)
+        # The image and its copy.
+        flops["consistency"] = forward(classifier, 2 * batch) + gradients(classifier, 2 * batch)
         if config.vat_radius:
             flops["vat"] = forward(classifier, batch) + input_gradients(classifier, batch, encoder[0].n_in)
     return flops

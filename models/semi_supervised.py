@@ -28,7 +28,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def __init__(self, image_shape, n_classes, **others):
         super().__init__(image_shape, n_classes, **others)
-        if self.copies_tell_clusters:
+        if self.finds_clusters and self.settings.consistency:
             # Ten digits in 16 equal parts would leave rests, which share a cluster. So D sees clusters as
             # often as images chose them lately, and the consistency alone sees to it that all are chosen.
             self.cluster_shares = self.add_weight(
@@ -62,11 +62,6 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         return {**super().phases, **labels, **cycle, **consistency}
 
     @property
-    def copies_tell_clusters(self):
-        """Whether the consistency says what the clusters are, and not what is decoded from them."""
-        return self.finds_clusters and self.settings.consistency
-
-    @property
     def logged(self):
         labels = [] if self.finds_clusters else ["label_loss", "labelled_accuracy"]
         cycle = ["cycle_loss", "cycle_accuracy"] if self.settings.cycle else []
@@ -84,8 +79,8 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def decoder_input(self, codes, labels):
         style, logits = self.split(codes)
-        if self.copies_tell_clusters:
-            # Else a cluster comes to tell how a digit is drawn, such as how far a 1 leans, to save style.
+        if self.settings.consistency:
+            # Else a label comes to tell how a digit is drawn, such as how far a 1 leans, to save style.
             logits = tf.stop_gradient(logits)
         return self.joined(style, tf.nn.softmax(logits))
 
@@ -157,18 +152,16 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     def _consistency_phase(self, images, noise_seed, dropout_seed):
         """The encoder learns to read in a copy of an image what it reads in the image (arXiv 1606.04586).
 
-        Clusters have no meaning to hold on to. There it also learns to be sure of an image's, and to choose
-        all alike often, but so weakly that images can still change their clusters.
+        It also learns to be sure of an image's label, and to read all labels alike often (arXiv 1702.08720):
+        that makes clusters of images of which few have a label, or none. It does so weakly, so that images
+        can still change their label.
         """
         images = to_unit_interval(images)
         copies = self.copies(images, noise_seed)
         with tf.GradientTape() as tape:
-            if self.finds_clusters:
-                # As in training: a batch norm that has seen little would read the image otherwise.
-                _, logits = self.split(self.encoder(images, seed=tf.random.fold_in(dropout_seed, 4)))
-                target, loss = tf.stop_gradient(tf.nn.softmax(logits)), lost_information(logits)
-            else:
-                target, loss = tf.stop_gradient(self.probabilities(images)), 0.0
+            # As in training: a batch norm that has seen little would read the image otherwise.
+            _, logits = self.split(self.encoder(images, seed=tf.random.fold_in(dropout_seed, 4)))
+            target, loss = tf.stop_gradient(tf.nn.softmax(logits)), lost_information(logits)
             if self.settings.vat_radius:
                 copies = tf.stop_gradient(self._pushed(copies, target, dropout_seed))
             _, logits = self.split(self.encoder(copies, seed=dropout_seed))

@@ -319,10 +319,9 @@ def test_every_flag_file_of_the_project(path):
     config = main.read_config(["main.py", f"--flagfile={path}"])
     assert config != Config()
     source = path.stem.split("_")[0]
-    short = {"best_semi_supervised", "best_dimensionality_reduction"}
-    assert config.recipe == ("paper" if source == "paper" else "short" if path.stem in short else "seed")
+    assert config.recipe == ("paper" if source == "paper" else "seed")
     wide = source == "seed" or path.stem.startswith("paper_clustering")
-    narrow = path.stem == "best_clustering"
+    narrow = path.stem in ("best_clustering", "best_dimensionality_reduction")
     assert config.n_hidden == (3000 if wide else 400 if narrow else 1000)
     if source == "freiburg":
         assert (config.model == "conditional") == path.stem.endswith("_y")

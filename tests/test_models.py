@@ -406,13 +406,18 @@ def test_the_cycle_takes_a_batch_of_one(make_model, batch):
     assert np.isfinite(float(model.get_metrics_result()["cycle_loss"]))
 
 
+def lost(model, images):
+    """What the consistency adds to the cross entropy, of images as they are."""
+    return float(lost_information(model.encoder(tf.cast(images, tf.float32) / 255)[:, model.n_z :]))
+
+
 def test_consistency_brings_a_copy_to_what_is_read_in_the_image(make_model, batch):
     model = make_model("gaussian", 2, model="semi_supervised", consistency=True, keep_prob=1.0, shift=1)
     images = batch[0]
     _, copies = model.clean_and_noised(images, [1, 2])
     logits = model.encoder(copies).numpy()[:, 2:].astype(np.float64)
     read = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    expected = -np.mean(np.sum(model.classify(images) * read, axis=1))
+    expected = -np.mean(np.sum(model.classify(images) * read, axis=1)) + lost(model, images)
     model.consistency_optimizer.learning_rate = 1e-2
     loss = model._consistency_phase(images, [1, 2], [3, 4])["consistency_loss"]
     assert float(loss) == pytest.approx(expected, rel=1e-5)
@@ -468,6 +473,7 @@ def test_the_consistency_learns_from_the_pushed_copies(make_model, batch):
     target = model.classify(batch[0])
     pushed = model._pushed(model.copies(batch[0], [1, 2]), target, [3, 4])
     expected = tf.keras.losses.categorical_crossentropy(target, model.probabilities(pushed)).numpy().mean()
+    expected += lost(model, batch[0])
     loss, without = (
         float(m._consistency_phase(batch[0], [1, 2], [3, 4])["consistency_loss"]) for m in (model, plain)
     )
@@ -477,21 +483,19 @@ def test_the_consistency_learns_from_the_pushed_copies(make_model, batch):
 
 @pytest.mark.parametrize("name", ["semi_supervised", "clustering"])
 def test_the_consistency_learns_neither_its_target_nor_its_push(make_model, batch, name):
-    finds_clusters = name == "clustering"
-    options = {**CLUSTERS_OF_COPIES, "n_clusters": 4 * finds_clusters, "batch_norm": finds_clusters}
-    model = make_model("gaussian", 2, model=name, keep_prob=1.0, **options)
+    options = CLUSTERS_OF_COPIES | {"n_clusters": 4 * (name == "clustering")}
+    model = make_model("gaussian", 2, model=name, keep_prob=1.0, batch_norm=True, **options)
     images, seed = tf.cast(batch[0], tf.float32) / 255, [3, 4]
 
-    def read(of, seed=seed):
+    def read(of):
         return model.encoder(of, seed=seed)[:, 2:]
 
-    # A cluster is read as in training, by its batch's norm.
-    target = tf.nn.softmax(read(images, seed if finds_clusters else None))
+    # The image is read as in training, by its batch's norm.
+    target = tf.nn.softmax(read(images))
     pushed = model._pushed(model.copies(batch[0], [1, 2]), target, seed)
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(read(pushed)), axis=1))
-        if finds_clusters:
-            loss += lost_information(read(images))
+        loss += lost_information(read(images))
     variables = model.encoder.trainable_variables
     expected = tape.gradient(loss, variables)
     found = []
@@ -504,18 +508,20 @@ def test_the_consistency_learns_neither_its_target_nor_its_push(make_model, batc
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["clustering", "dimensionality_reduction"])
+@pytest.mark.parametrize("name", ["semi_supervised", "clustering", "dimensionality_reduction"])
 @pytest.mark.parametrize("consistency", [True, False])
-def test_the_reconstruction_leaves_clusters_to_the_copies(make_model, batch, name, consistency):
-    model = make_model("gaussian", 2, model=name, n_clusters=4, consistency=consistency)
-    codes = tf.constant(np.random.default_rng(0).normal(size=(len(batch[0]), 6)), tf.float32)
+def test_the_reconstruction_leaves_labels_to_the_copies(make_model, batch, name, consistency):
+    n_clusters = 0 if name == "semi_supervised" else 4
+    model = make_model("gaussian", 2, model=name, n_clusters=n_clusters, consistency=consistency)
+    size = (len(batch[0]), model.n_z + model.n_classes)
+    codes = tf.constant(np.random.default_rng(0).normal(size=size), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(codes)
         decoded = model.decoder(model.decoder_input(codes, None))
         loss = model.reconstruction_loss(tf.cast(batch[0], tf.float32) / 255, decoded)
-    of_style, of_cluster = np.split(np.abs(tape.gradient(loss, codes)), [2], axis=1)
+    of_style, of_label = np.split(np.abs(tape.gradient(loss, codes)), [2], axis=1)
     assert np.all(of_style.max(axis=1) > 0)
-    assert np.all((of_cluster.max(axis=1) > 0) != consistency)
+    assert np.all((of_label.max(axis=1) > 0) != consistency)
 
 
 @pytest.mark.parametrize("consistency", [True, False])

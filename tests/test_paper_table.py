@@ -150,14 +150,17 @@ def test_means_and_standard_deviations_are_those_of_numpy(places):
             "label_swap_accuracy": 0.99,
         }
         write_result(places, SEMI_100, seed, figures)
-    row = row_of(page_of(places), SEMI_100.title)
+    page = page_of(places)
+    row = row_of(page, SEMI_100.title)
     assert row["test error, %"] == f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
     # Four decimals would show a standard deviation of zero.
     assert row["test MSE"] == f"{np.mean(mses):.5f} ± {np.std(mses, ddof=1):.5f}"
     assert row["label swap, %"] == "99.00 ± 0.00"
     assert row["validation error, %"] == "-"  # of runs that are older than the figure
     assert row["seeds"] == "3 of 5"
-    assert row["shifted images"] == "yes, up to 2 px; copies distorted, up to 25%"
+    assert row["shifted images"] == "no; copies distorted, up to 20%"
+    shifted = row_of(page, f"{BY_NAME['swiss_roll_best'].title}: not run yet")
+    assert shifted["shifted images"] == "yes, up to 1 px"
     assert row["minutes"] == "61"
     assert row["processor"] == "A Processor (avx2), 1 thread"
     assert row["the paper"] == "1.90 ± 0.10 %"
