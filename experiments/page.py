@@ -28,7 +28,8 @@ validation split (5,000 labelled images, which is more than the 100 or 1,000 lab
 `short`, `--g_rate` of the conditional and unconditional models and the best settings of the swiss roll stem
 from earlier comparisons that had the test figures in view. Of `best_semi_supervised.flags`, the errors that
 chose are of the validation split; the distance, MSE and swap by which `--d_rate`, `--g_rate` and
-`--cycle_rate` were weighed are of test images ([tables](semi_supervised.md#what-few-labels-gain-from-the-others)).
+`--cycle_rate` were weighed are of test images
+([tables](semi_supervised.md#what-few-labels-gain-from-the-others)).
 
 - *test MSE*: squared error of the reconstructions, mean over pixels on the [0, 1] scale.
 - *floors*: distance of the codes to the prior, in multiples of that between two samples of the prior.
