@@ -82,7 +82,10 @@ def of_classification(of):
 
 def of_labels(of):
     """With a reader: how often the decoder obeys, see `label_figures`."""
-    return label_figures(of.model, evenly(of.codes, N_SWAPPED), of.reader) if of.reader else {}
+    if not of.reader:
+        return {}
+    shown = labels_shown(of.model, of.data.validation_images, of.data.validation_labels)
+    return label_figures(of.model, evenly(of.codes, N_SWAPPED), shown, of.reader)
 
 
 def of_components(of):
@@ -109,24 +112,42 @@ def of_likelihood(of):
 FIGURES = [of_reconstruction, of_prior, of_classification, of_labels, of_components, of_likelihood]
 
 
-def label_figures(model, styles, reader):
+def labels_shown(model, images, labels):
+    """What images decoded with a label, or of a cluster, are to show: a dict of ints.
+
+    A label shows itself, a cluster the label that it gets. Clusters without any of the images are left out.
+
+    Args:
+        model: whose decoder sees labels or clusters.
+        images: validation images.
+        labels: of these images, int (N,).
+    """
+    if not model.finds_clusters:
+        return {label: label for label in range(model.n_classes)}
+    probabilities = model.classify(images)
+    names = labels_of_clusters(model, probabilities, labels)
+    return {int(cluster): int(names[cluster]) for cluster in np.unique(predicted_labels(probabilities))}
+
+
+def label_figures(model, styles, shown, reader):
     """How often a reader sees the label that the decoder was given, per label and over all.
 
     Args:
         model: whose decoder sees labels.
         styles: float32 (N, n_z), of images; each is decoded with every label.
+        shown: what `labels_shown` returned.
         reader: a `LabelReader`.
 
     Returns:
         dict: `label_swap_accuracy` of these images, `generated_label_accuracy` of N_GENERATED samples of the
-        prior for each label, `..._worst` of the label that has the smallest share of each, and the
+        prior for each label or cluster, `..._worst` of the label that has the smallest share of each, and the
         `reader_test_error_percent` on real images.
     """
-    labels = range(model.n_classes)
-    swapped = [label_obeyed(model, styles, label, reader) for label in labels]
+    swapped = labels_obeyed(model, styles, shown, reader)
     # Seeds below 0 are never used by `generate`.
     generated = [
-        reader.accuracy(model.generate(N_GENERATED, label, seed=-100 - label), label) for label in labels
+        reader.accuracy(model.generate(N_GENERATED, given, seed=-100 - given), label)
+        for given, label in shown.items()
     ]
     return {
         "label_swap_accuracy": float(np.mean(swapped)),
@@ -137,9 +158,12 @@ def label_figures(model, styles, reader):
     }
 
 
-def label_obeyed(model, styles, label, reader):
-    """Share of the styles (N, n_z) that a reader sees decoded as a label."""
-    return reader.accuracy(model.decode(styles, np.full(len(styles), label)), label)
+def labels_obeyed(model, styles, shown, reader):
+    """Share of the styles (N, n_z) that a reader sees decoded as each label, a list; see `label_figures`."""
+    return [
+        reader.accuracy(model.decode(styles, np.full(len(styles), given)), label)
+        for given, label in shown.items()
+    ]
 
 
 def evenly(items, count):

@@ -30,7 +30,7 @@ GROUPS = {
     "Unconditional MNIST, code of 5": (MSE, FLOORS),
     "Supervised MNIST, code of 2": (*PLACED, FLOORS, MSE),
     "Likelihood MNIST, code of 8": (*NATS, FLOORS, MSE),
-    "Clustering MNIST, no labels": (TEST_ERROR, VALIDATION_ERROR, CHOSEN, FLOORS, MSE),
+    "Clustering MNIST, no labels": (TEST_ERROR, VALIDATION_ERROR, CHOSEN, *OBEYED, FLOORS, MSE),
     "Dimensionality reduction MNIST": (TEST_ERROR, VALIDATION_ERROR, FLOORS, MSE),
 }
 SEMI_SUPERVISED, CONDITIONAL, UNCONDITIONAL, SUPERVISED, LIKELIHOOD, CLUSTERING, REDUCTION = GROUPS

@@ -372,7 +372,8 @@ def test_a_run_leaves_everything(tmp_path, name, words, pictures):
     assert metrics["test_error_percent"] == pytest.approx(100 * wrong)
     rows = read_history(directory / "history.csv")
     assert rows[-1]["val_error_percent"] == pytest.approx(metrics["validation_error_percent"])
-    assert "label_swap_accuracy" not in metrics
+    assert ("label_swap_accuracy" in metrics) == model.decodes_labels
+    assert ("val_label_swap_accuracy" in rows[-1]) == model.decodes_labels
     assert (directory / "plots" / "clusters.png").exists() == model.finds_clusters
     assert ("test_component_accuracy" in metrics) == (name == REDUCTION and not model.finds_clusters)
     assert ("heads_loss" in rows[0]) == (name == REDUCTION)

@@ -11,7 +11,7 @@ import pytest
 import main
 from data.image_data import ImageData
 from data.loading import load_data
-from evaluation.figures import evenly, label_figures
+from evaluation.figures import evenly, label_figures, labels_shown
 from models import load_model
 from training.history import read_history
 from training.label_reader import label_reader
@@ -27,14 +27,16 @@ def reader(digits):
     return label_reader(digits)
 
 
+# Of a model without clusters.
+ITSELF = {label: label for label in range(10)}
+
+
 class Stamps:
     """A decoder of a known kind: a mean digit of the label, or of a number that is the style's first axis.
 
     Args:
         obeys: share of the styles for which the label counts.
     """
-
-    n_classes = 10
 
     def __init__(self, digits, obeys):
         self.digits = np.stack(
@@ -63,7 +65,7 @@ def test_reader_knows_real_digits(digits, reader):
 @pytest.mark.parametrize("obeys", [1.0, 0.6, 0.0])
 def test_figures_tell_how_often_a_label_is_obeyed(digits, reader, obeys):
     styles = np.arange(200)[:, None] % 10
-    figures = label_figures(Stamps(digits, obeys), styles, reader)
+    figures = label_figures(Stamps(digits, obeys), styles, ITSELF, reader)
     # Of those that do not obey, one in ten shows the label by chance.
     expected = obeys + 0.1 * (1 - obeys)
     assert figures["label_swap_accuracy"] == pytest.approx(expected, abs=1e-6)
@@ -75,9 +77,30 @@ def test_figures_tell_how_often_a_label_is_obeyed(digits, reader, obeys):
 def test_the_worst_label_shows_where_the_mean_hides_it(digits, reader):
     stamps = Stamps(digits, 1.0)
     stamps.digits[7] = stamps.digits[1]
-    figures = label_figures(stamps, np.zeros((20, 1)), reader)
+    figures = label_figures(stamps, np.zeros((20, 1)), ITSELF, reader)
     assert figures["label_swap_accuracy"] == pytest.approx(0.9)
     assert figures["label_swap_accuracy_worst"] == figures["generated_label_accuracy_worst"] == 0
+
+
+def test_a_cluster_is_to_show_the_label_it_gets(digits, reader):
+    """Cluster 4 is empty; 0 and 2 hold the 8s, 1 the 3s, 3 the 5s, though it is drawn as a 6."""
+
+    class Clusters(Stamps):
+        finds_clusters = True
+        n_classes = 5
+
+        def decode(self, styles, labels):
+            return super().decode(styles, np.array([8, 3, 8, 6, 0])[labels])
+
+        def classify(self, images):
+            return images
+
+    held = np.eye(5)[[0, 1, 2, 3, 3]] * np.array([0.9, 0.9, 0.9, 0.6, 0.9])[:, None]
+    shown = labels_shown(Clusters(digits, 1.0), held, np.array([8, 3, 8, 1, 5]))
+    assert shown == {0: 8, 1: 3, 2: 8, 3: 5}
+    figures = label_figures(Clusters(digits, 1.0), np.zeros((20, 1)), shown, reader)
+    assert figures["label_swap_accuracy"] == figures["generated_label_accuracy"] == 0.75
+    assert figures["label_swap_accuracy_worst"] == 0
 
 
 def test_reader_is_trained_once_and_kept_beside_the_data(digits, tmp_path, monkeypatch, capsys):
@@ -134,7 +157,9 @@ def test_a_trained_decoder_obeys_the_label(trained, digits, reader):
     assert metrics["label_swap_accuracy"] > 0.9
     assert metrics["generated_label_accuracy"] > 0.9
     # The model that was saved is the one that was measured.
-    figures = label_figures(load_model(trained), load_model(trained).encode(digits.test_images), reader)
+    model = load_model(trained)
+    assert labels_shown(model, digits.validation_images, digits.validation_labels) == ITSELF
+    figures = label_figures(model, model.encode(digits.test_images), ITSELF, reader)
     for name, value in figures.items():
         assert metrics[name] == pytest.approx(value), name
 

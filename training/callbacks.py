@@ -11,8 +11,9 @@ from evaluation.figures import (
     error_percent,
     evenly,
     fixed_codes,
-    label_obeyed,
+    labels_obeyed,
     labels_of_clusters,
+    labels_shown,
 )
 from training.history import read_history, write_history
 
@@ -106,9 +107,8 @@ class LabelFigures(keras.callbacks.Callback):
             )
         if self.reader:
             styles = self.model.encode(evenly(self.images, N_SWAPPED_AN_EPOCH))
-            shares = [
-                label_obeyed(self.model, styles, label, self.reader) for label in range(self.model.n_classes)
-            ]
+            shown = labels_shown(self.model, self.images, self.labels)
+            shares = labels_obeyed(self.model, styles, shown, self.reader)
             logs["val_label_swap_accuracy"] = float(np.mean(shares))
 
 

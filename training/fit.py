@@ -107,8 +107,7 @@ def _train_and_evaluate(run):
     progress = EpochLines(config.n_epoch, config.batch_size, quiet=sys.stdout.isatty())
     reader = tensorboard = None
     if run.is_chief:
-        # It could not know what cluster it sees.
-        reader = label_reader(data) if model.decodes_labels and not model.finds_clusters else None
+        reader = label_reader(data) if model.decodes_labels else None
         tensorboard = TensorBoard(
             run.directory / "tensorboard", data.test_images[: callbacks.N_PREVIEWED], begin.epoch
         )
