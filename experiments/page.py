@@ -34,8 +34,8 @@ chose are of the validation split; the distance, MSE and swap by which `--d_rate
 - *test MSE*: squared error of the reconstructions, mean over pixels on the [0, 1] scale.
 - *floors*: distance of the codes to the prior, in multiples of that between two samples of the prior.
 - *label swap*: how often a separately trained network reads the label that was given, when the styles of test
-  images are decoded with every label; *generated label*: the same for samples of the prior. *Its worst label*
-  is the one that is read least often.
+  images are decoded with every label, or of every cluster, which is to show the label that it gets;
+  *generated label*: the same for samples of the prior. *Its worst label* is the one that is read least often.
 - *test error* of clusters: each cluster takes the label of the validation image that belongs to it most
   surely, and each test image the label of its cluster.
 - *component accuracy*: share of the codes in the part of the prior that belongs to their class; *its
