@@ -18,7 +18,7 @@ from evaluation.figures import (
 from training.history import read_history, write_history
 
 PREVIEW_EVERY = 5  # checkpoints
-N_SWAPPED_AN_EPOCH = 200  # validation images, decoded with every label
+N_SWAPPED_AN_EPOCH = 2000  # images decoded of validation images' styles, of all labels together
 N_PREVIEWED = 2000  # test images whose codes TensorBoard and the previews show
 
 
@@ -106,8 +106,9 @@ class LabelFigures(keras.callbacks.Callback):
                 self.model.prior, self.model.encode(self.images), self.labels
             )
         if self.reader:
-            styles = self.model.encode(evenly(self.images, N_SWAPPED_AN_EPOCH))
             shown = labels_shown(self.model, self.images, self.labels)
+            count = max(N_SWAPPED_AN_EPOCH // len(shown), 1)
+            styles = self.model.encode(evenly(self.images, count))
             shares = labels_obeyed(self.model, styles, shown, self.reader)
             logs["val_label_swap_accuracy"] = float(np.mean(shares))
 
