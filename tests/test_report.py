@@ -1,6 +1,7 @@
 """What a run says: a line an epoch, the meaning of its figures, whether it fits into memory."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -63,6 +64,13 @@ def test_only_pictures_that_are_there_are_named(tmp_path):
         {"d_loss": 1.386, "g_loss": 0.693, "val_component_accuracy": 0.934},
         {"d_z_loss": 1.386, "d_y_loss": 1.386, "g_loss": 0.693, "val_error_percent": 2.5},
         {"d_loss": 1.1, "g_loss": 1.3, "val_error_percent": 2.5, "val_label_swap_accuracy": 0.99},
+        {
+            "d_z_loss": 1.386,
+            "d_y_loss": 1.386,
+            "g_loss": 0.693,
+            "val_error_percent": 2.5,
+            "val_label_swap_accuracy": 0.99,
+        },
     ],
 )
 def test_a_line_about_an_epoch_is_short_and_begins_with_what_matters(logs):
@@ -72,6 +80,12 @@ def test_a_line_about_an_epoch_is_short_and_begins_with_what_matters(logs):
     assert line.endswith("9.7 h left")
     headline = line.split(": ")[1].split(",")[0]
     assert headline in ("component accuracy 93.4 %", "validation error 2.50 %")
+    # A figure that does not fit is left out, not cut.
+    for n_epochs in (1, 10, 100, 1000, 99_999):
+        figures = epoch_line(n_epochs, n_epochs, logs, 35_000.0).split(": ")[1].split(", ")[:-1]
+        assert all(
+            re.fullmatch(r"[A-Za-z_ ]+ (\d+\.\d+ %|\d\.\d\d(\d\d)?|1\.0e-03)", part) for part in figures
+        )
 
 
 def test_times_are_said_as_people_do():

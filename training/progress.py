@@ -65,8 +65,11 @@ def epoch_line(epoch, n_epochs, logs, seconds_left):
     losses = {name.removesuffix("_loss"): logs[name] for name in logs if name.endswith("_loss")}
     parts += [f"{name} {losses[name]:.2f}" for name in losses if name[:2] in ("d", "d_", "g")]
     parts.append(f"rate {logs['ae_learning_rate']:.1e}")
-    line = f"epoch {epoch}/{n_epochs}: {', '.join(parts)}"
-    return f"{line[: LONGEST - 16]}, {duration(seconds_left)} left"
+    begin, end = f"epoch {epoch}/{n_epochs}: ", f", {duration(seconds_left)} left"
+    # Better without the last figures than with half of one.
+    while len(line := begin + ", ".join(parts) + end) > LONGEST:
+        parts.pop()
+    return line
 
 
 def duration(seconds):
