@@ -6,7 +6,7 @@ import pytest
 from evaluation import plots
 from utils.errors import LONGEST, UserError
 from utils.files import atomic_folder, atomic_path, remove_temporaries, write_text
-from utils.untrusted import read_limited
+from utils.untrusted import count_records, read_arrays, read_limited
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -66,11 +66,16 @@ def test_read_limited_reads_files_up_to_its_limit(tmp_path):
         read_limited(path, 4)
 
 
-def test_read_limited_waits_for_no_pipe_and_no_device(tmp_path):
+def test_no_reader_waits_for_a_pipe_or_a_device(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(OSError, match="no file"):
-            read_limited(path, 100)
+        for read in (
+            lambda path: read_limited(path, 100),
+            lambda path: read_arrays(path, [], 100),
+            count_records,
+        ):
+            with pytest.raises(OSError, match="no file"):
+                read(path)
 
 
 def test_an_error_is_one_line_of_bounded_length_whatever_it_quotes():

@@ -1,8 +1,7 @@
 """Reading files that may hold anything: what guards every reader of the project, in one place.
 
 Sizes are checked before memory is allocated, pipes and devices are not waited for, links lead nowhere, and
-nothing in a file is executed. Readers add what their own formats need. What comes of all this is held by
-tests/test_fuzz.py.
+nothing in a file is executed. Readers add what their formats need; tests/test_fuzz.py holds all of it.
 """
 
 import math
@@ -13,20 +12,22 @@ import zipfile
 from utils.errors import UserError
 
 
-def read_limited(path, limit):
-    """The content, in bytes, of a regular file.
-
-    Raises:
-        OSError: if it has more than `limit` bytes, is anything but a file, or cannot be read.
-    """
+def regular(path, flags):
+    """The opener of `open` for a regular file: an OSError where it is a pipe, a device or a folder."""
     # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-    with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no file but a pipe or a device")
-        if status.st_size > limit:
-            raise OSError(f"it has {status.st_size} bytes, more than {limit}")
-        return file.read(status.st_size)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is no file but a pipe or a device")
+    return descriptor
+
+
+def read_limited(path, limit):
+    """The content of a regular file, in bytes; an OSError where it has more than `limit`."""
+    with open(path, "rb", opener=regular) as file:
+        if (size := os.fstat(file.fileno()).st_size) > limit:
+            raise OSError(f"it has {size} bytes, more than {limit}")
+        return file.read(size)
 
 
 def refuse_links(folder):
@@ -55,7 +56,7 @@ def read_arrays(path, names, limit):
     import numpy as np  # not needed before the flags are known to be good
 
     arrays, left = {}, limit
-    with zipfile.ZipFile(path) as archive:
+    with open(path, "rb", opener=regular) as file, zipfile.ZipFile(file) as archive:
         for name in names:
             info = archive.getinfo(f"{name}.npy")
             left -= info.file_size
@@ -88,10 +89,9 @@ def _npy_size(file):
 
 def count_records(path):
     """Number of records of a TFRecord file, whose lengths TensorFlow would trust and allocate."""
-    if not path.is_file():  # opening a pipe would wait for a writer
-        raise ValueError(f"{path.name} is missing")
-    size, position, count = path.stat().st_size, 0, 0
-    with open(path, "rb") as file:
+    position = count = 0
+    with open(path, "rb", opener=regular) as file:
+        size = os.fstat(file.fileno()).st_size
         while position < size:
             # A record is its length (8 bytes), a checksum of that (4), its content, a checksum of that (4).
             position += 8 + 4 + int.from_bytes(file.read(8), "little") + 4
