@@ -1,6 +1,7 @@
 """The figures of metrics.json, measured on the whole test split without noise or dropout."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -36,6 +37,11 @@ class Trained:
         # Seeds below 0 are never used by `generate`.
         return self.model.sample_prior(len(self.codes), seed=-1 - index)[0]
 
+    @functools.cached_property
+    def validation_probabilities(self):
+        """`classify` of the validation images, float (N, K); None of a model that does not classify."""
+        return self.model.classify(self.data.validation_images) if hasattr(self.model, "classify") else None
+
 
 def evaluate(model, data, codes, reader=None, likelihood_samples=0):
     """Measures a trained model: a dict of floats, those of all `FIGURES`. Arguments as of `Trained`."""
@@ -64,10 +70,9 @@ def of_prior(of):
 
 def of_classification(of):
     """Of models that classify: errors in percent, and entropies of the test predictions in nats."""
-    if not hasattr(of.model, "classify"):
+    if (validation := of.validation_probabilities) is None:
         return {}
     probabilities = of.model.classify(of.data.test_images)
-    validation = of.model.classify(of.data.validation_images)
     clusters = labels_of_clusters(of.model, validation, of.data.validation_labels)
     of_mean, mean = label_entropies(probabilities)
     chosen = float(len(np.unique(predicted_labels(probabilities))))
@@ -84,7 +89,7 @@ def of_labels(of):
     """With a reader: how often the decoder obeys, see `label_figures`."""
     if not of.reader:
         return {}
-    shown = labels_shown(of.model, of.data.validation_images, of.data.validation_labels)
+    shown = labels_shown(of.model, of.validation_probabilities, of.data.validation_labels)
     return label_figures(of.model, evenly(of.codes, N_SWAPPED), shown, of.reader)
 
 
@@ -112,19 +117,18 @@ def of_likelihood(of):
 FIGURES = [of_reconstruction, of_prior, of_classification, of_labels, of_components, of_likelihood]
 
 
-def labels_shown(model, images, labels):
+def labels_shown(model, probabilities, labels):
     """What images decoded with a label, or of a cluster, are to show: a dict of ints.
 
     A label shows itself, a cluster the label that it gets. Clusters without any of the images are left out.
 
     Args:
         model: whose decoder sees labels or clusters.
-        images: validation images.
+        probabilities: of the clusters, for validation images, float (N, K); of labels they may be None.
         labels: of these images, int (N,).
     """
     if not model.finds_clusters:
         return {label: label for label in range(model.n_classes)}
-    probabilities = model.classify(images)
     names = labels_of_clusters(model, probabilities, labels)
     return {int(cluster): int(names[cluster]) for cluster in np.unique(predicted_labels(probabilities))}
 

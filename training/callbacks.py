@@ -97,6 +97,7 @@ class LabelFigures(keras.callbacks.Callback):
         self.reader = reader
 
     def on_epoch_end(self, epoch, logs=None):
+        probabilities = None
         if hasattr(self.model, "classify"):
             probabilities = self.model.classify(self.images)
             clusters = labels_of_clusters(self.model, probabilities, self.labels)
@@ -106,7 +107,7 @@ class LabelFigures(keras.callbacks.Callback):
                 self.model.prior, self.model.encode(self.images), self.labels
             )
         if self.reader:
-            shown = labels_shown(self.model, self.images, self.labels)
+            shown = labels_shown(self.model, probabilities, self.labels)
             count = max(N_SWAPPED_AN_EPOCH // len(shown), 1)
             styles = self.model.encode(evenly(self.images, count))
             shares = labels_obeyed(self.model, styles, shown, self.reader)
