@@ -69,10 +69,15 @@ def save_small(model, path, description):
     """Writes a .keras file that `load_model` takes: without optimizers, weights in half precision.
 
     Args:
+        model: whose averages, if there are any, take the place of what they average.
         description: as of `save_model`.
     """
-    bare = type(model).from_config(model.get_config())
-    bare.set_weights(model.get_weights())
+    averages = set()
+    for average, network in model.averaged:
+        network.set_weights(average.get_weights())
+        averages |= {id(weight) for weight in average.weights}
+    bare = type(model).from_config({**model.get_config(), "ema_decay": 0.0})
+    bare.set_weights([weight.numpy() for weight in model.weights if id(weight) not in averages])
     whole = path.with_name(f".whole{path.suffix}")
     bare.save(whole)
     with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w") as new:

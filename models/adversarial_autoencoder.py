@@ -3,13 +3,13 @@
 import dataclasses
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from models import NETWORKS, RECONSTRUCTIONS
+from models import RECONSTRUCTIONS
 from models.augmentation import clean_and_noised, to_unit_interval
+from models.averages import take_up_weights
 from models.losses import discriminator_loss, generator_loss
-from models.networks import DenseNetwork
+from models.parts import made_networks
 from models.phased_model import PhasedModel
 from models.prediction import Prediction
 from models.settings import ModelSettings, updated_config
@@ -53,7 +53,8 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         width = {"std": self.settings.prior_std} if self.settings.prior == "gaussian" else {}
         self.prior = registry.load(PRIORS, self.settings.prior)(self.n_z, n_classes, **width)
         self.reconstruction_loss = registry.load(RECONSTRUCTIONS, self.settings.reconstruction)
-        self._make_networks()
+        for name, network in made_networks(self).items():
+            setattr(self, name, network)
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.
         self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
         # The losses of D and G, per discriminator, that `may_train` looks at.
@@ -71,40 +72,22 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         self._held = None
         self.built = True
 
-    def _make_networks(self):
-        """The encoder, the decoder and the discriminators, each with initial kernels of its own seed."""
-        of = self.settings
-        names = ["encoder", "decoder", *self.discriminator_shapes]
-        seeds = [int(np.random.SeedSequence([of.seed, i]).generate_state(1)[0]) for i in range(len(names))]
-        shared = {
-            "activation": of.activation,
-            "keep_prob": of.keep_prob,
-            "init_std": of.init_std,
-            "dtype": "mixed_bfloat16" if of.precision == "bfloat16" else "float32",
-        }
-        options = {
-            name: {**shared, "seed": seed, "name": name} for name, seed in zip(names, seeds, strict=True)
-        }
-        encoder, decoder = registry.load(NETWORKS, of.network)
-        widths = of.widths if of.network == "conv" else (of.n_hidden, of.n_hidden)
-        self.encoder = encoder(
-            self.image_shape,
-            (self.code_size,),
-            widths,
-            signed_input=of.output == "tanh",
-            batch_norm=of.batch_norm,
-            **options["encoder"],
-        )
-        self.decoder = decoder(
-            (self.decoder_input_size,),
-            self.image_shape,
-            widths,
-            output=of.output,
-            batch_norm=of.batch_norm and of.decoder_batch_norm,
-            **options["decoder"],
-        )
-        for name, shape in self.discriminator_shapes.items():
-            setattr(self, name, DenseNetwork(shape, (1,), [of.d_hidden or of.n_hidden] * 2, **options[name]))
+    @property
+    def averaged(self):
+        """Pairs of a network and of the one whose weights it averages over the train steps."""
+        if self.settings.ema_decay == 0:
+            return []
+        return [(self.averaged_encoder, self.encoder), (self.averaged_decoder, self.decoder)]
+
+    @property
+    def final_encoder(self):
+        """The encoder that serves outside training: the averaged one, if there is one."""
+        return self.averaged_encoder if self.averaged else self.encoder
+
+    @property
+    def final_decoder(self):
+        """The decoder that serves outside training."""
+        return self.averaged_decoder if self.averaged else self.decoder
 
     @property
     def made_with(self):
@@ -270,6 +253,11 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         """Lets both players begin level, as at the start of every epoch (second seed)."""
         self.last_losses.assign([0.69, 0.69])
 
+    def after_step(self):
+        if self.averaged:
+            step = tf.convert_to_tensor(self.step)
+            take_up_weights(self.averaged, step, self.settings.ema_decay, self.distribute_strategy)
+
     def clean_and_noised(self, images, seed):
         """Training images, moved about, as the autoencoder's target and as the encoder's input."""
         of = self.settings
@@ -283,7 +271,7 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
 
     def call(self, images, labels=None):
         """Reconstructs a batch of images: float32 (B, H, W, C) in [0, 1] to the same."""
-        return self.decoder(self.decoder_input(self.encoder(images), labels))
+        return self.final_decoder(self.decoder_input(self.final_encoder(images), labels))
 
     def get_config(self):
         return {

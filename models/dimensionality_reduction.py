@@ -65,7 +65,7 @@ class DimensionalityReductionAAE(ClusteringAAE):
     # Use after training.
 
     def code(self, images):
-        return self.decoder_input(self.encoder(images), None)
+        return self.decoder_input(self.final_encoder(images), None)
 
 
 def too_close(heads, distance):

@@ -92,7 +92,7 @@ def parts_of(model, format):
     images = model.decode(codes, *labels)
 
     def decoder(codes, *labels):
-        return {"images": model.decoder(tf.concat([codes, *labels], axis=1))}
+        return {"images": model.final_decoder(tf.concat([codes, *labels], axis=1))}
 
     def encoder(images):
         return {"codes": model.code(to_unit_interval(images))}

@@ -115,8 +115,8 @@ def _check_config(saved):
         encoder = n_hidden * (height * width * channels + n_hidden + n_z)
     else:
         encoder = 0  # a user's own network, whose size only its class knows
-    # The decoder mirrors the encoder; of the discriminators, the hidden layer of one.
-    return 2 * encoder + d_hidden**2
+    # The decoder mirrors the encoder, both may have averages; of the discriminators, the hidden layer of one.
+    return (4 if config.get("ema_decay") else 2) * encoder + d_hidden**2
 
 
 def _is_own_model(name):

@@ -54,6 +54,9 @@ class PhasedModel(keras.Model):
         else:
             optimizer.apply_if(condition, gradients, variables)
 
+    def after_step(self):
+        """What follows every train step, once for all replicas."""
+
     def hold(self, images, labels):
         """Keeps the training images where the model computes, so that batches are indices alone.
 
@@ -141,6 +144,7 @@ class PhasedModel(keras.Model):
             def train_function(iterator):
                 for _ in tf.range(self.steps_per_execution):
                     self.distribute_strategy.run(gather_and_step, args=(next(iterator), self._held))
+                    self.after_step()
                 return {tracker.name: tracker.result() for tracker in self.train_trackers}
 
             self.train_function = train_function

@@ -43,7 +43,7 @@ class Prediction:
 
     def code(self, images):
         """`encode` of float images as a tensor."""
-        return self.encoder(images)
+        return self.final_encoder(images)
 
     def decode(self, codes, labels=None) -> np.ndarray:
         """Images of codes (N, n_z): float32 (N, H, W, C) in [0, 1].
@@ -57,7 +57,7 @@ class Prediction:
             codes = np.concatenate([codes, self._label_rows(labels, len(codes))], axis=1)
         elif labels is not None:
             raise ValueError("The decoder of this model sees no labels.")
-        return self._in_batches("decoder", codes)
+        return self._in_batches("final_decoder", codes)
 
     def _label_rows(self, labels, count):
         """Labels as the decoder sees them: float32 (count, K)."""
@@ -83,7 +83,7 @@ class Prediction:
 
     def _logits(self, images, labels):
         network = next(iter(self.discriminators.values()))
-        return network(self.fake_samples(self.encoder(images), labels, None)[0])[:, 0]
+        return network(self.fake_samples(self.final_encoder(images), labels, None)[0])[:, 0]
 
     def _in_batches(self, name, inputs, *others) -> np.ndarray:
         """The outputs of the network or method of this name for inputs of any number, joined."""

@@ -199,7 +199,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
     # Use after training.
 
     def code(self, images):
-        style, _ = self.split(self.encoder(images))
+        style, _ = self.split(self.final_encoder(images))
         return style
 
     def classify(self, images) -> np.ndarray:
@@ -208,13 +208,13 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
 
     def probabilities(self, images):
         """`classify` of float images as a tensor."""
-        _, logits = self.split(self.encoder(images))
+        _, logits = self.split(self.final_encoder(images))
         return tf.nn.softmax(logits)
 
     def decode_heads(self) -> np.ndarray:
         """What each label, or cluster, looks like in the style 0: float32 (K, H, W, C) in [0, 1]."""
         heads = self.joined(tf.zeros([self.n_classes, self.n_z]), tf.eye(self.n_classes))
-        return self._in_batches("decoder", heads.numpy())
+        return self._in_batches("final_decoder", heads.numpy())
 
 
 def is_right(labels, logits):

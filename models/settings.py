@@ -176,6 +176,14 @@ class ModelSettings:
     init_std: float = setting(
         0.0, "Standard deviation of the initial weights; 0 for Glorot's.", "training", at_least=0
     )
+    ema_decay: float = setting(
+        0.99,
+        "Share that averages of encoder and decoder, which serve outside training, keep a step; 0 for none.",
+        "training",
+        at_least=0,
+        below=1,
+        before=0.0,
+    )
     precision: str = setting(
         "float32",
         "Of the products in the hidden layers and of those that give images; all else is float32. auto takes "

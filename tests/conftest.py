@@ -48,8 +48,9 @@ def make_model():
         from models import MODELS
         from utils import registry
 
-        # The first seed's semi-supervised model, and codes that D sees as they are, unless a test differs.
-        plain = {"joint_discriminator": False, "cycle": False, "d_noise": 0.0}
+        # The first seed's semi-supervised model, codes that D sees as they are, and no averages of weights,
+        # unless a test differs.
+        plain = {"joint_discriminator": False, "cycle": False, "d_noise": 0.0, "ema_decay": 0.0}
         arguments = {"image_shape": (8, 8, 1), "n_classes": 10, "n_hidden": 16, **plain, **kwargs}
         model = registry.load(MODELS, model)(prior=prior, n_z=n_z, **arguments)
         model.compile()

@@ -24,7 +24,8 @@ from training.settings import Config
 from training.strategy import make_strategy, shared_out
 from utils import registry
 
-BATCH, STEPS, EPOCHS = 24, 4, 2
+# Together more steps than from one update of the averages to the next.
+BATCH, STEPS, EPOCHS = 24, 6, 2
 SHAPE = (8, 8, 1)
 TRAINED = {
     "unsupervised": {"prior": "swiss_roll", "n_z": 2},

@@ -49,5 +49,7 @@ def training_bytes(config, image_shape, n_classes):
     discriminators = (2 if two else 1) * d_hidden * (d_hidden + config.n_z + 1)
     of_encoder, of_decoder = updates(config)
     states = of_encoder * encoder + of_decoder * decoder + discriminators
-    weights, gradients = encoder + decoder + discriminators, max(encoder + decoder, discriminators)
+    copies = 2 if config.ema_decay else 1
+    weights = copies * (encoder + decoder) + discriminators
+    gradients = max(encoder + decoder, discriminators)
     return BYTES * (weights + gradients + STATES[config.optimizer] * states)
