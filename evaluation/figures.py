@@ -11,6 +11,7 @@ N_PROJECTIONS = 200
 N_FLOOR_PAIRS = 5
 N_SWAPPED = 2000  # test images whose styles are decoded with every label
 N_GENERATED = 1000  # samples of the prior for every label
+MAX_DECODED = 60_000  # images for each of the two: with many clusters, fewer of each
 N_SAMPLES = 100  # that pictures show
 
 
@@ -90,7 +91,8 @@ def of_labels(of):
     if not of.reader:
         return {}
     shown = labels_shown(of.model, of.validation_probabilities, of.data.validation_labels)
-    return label_figures(of.model, evenly(of.codes, N_SWAPPED), shown, of.reader)
+    styles = evenly(of.codes, per_label(N_SWAPPED, len(shown)))
+    return label_figures(of.model, styles, shown, of.reader)
 
 
 def of_components(of):
@@ -143,14 +145,15 @@ def label_figures(model, styles, shown, reader):
         reader: a `LabelReader`.
 
     Returns:
-        dict: `label_swap_accuracy` of these images, `generated_label_accuracy` of N_GENERATED samples of the
-        prior for each label or cluster, `..._worst` of the label that has the smallest share of each, and the
-        `reader_test_error_percent` on real images.
+        dict: `label_swap_accuracy` of these images, `generated_label_accuracy` of up to N_GENERATED samples
+        of the prior for each label or cluster, `..._worst` of the label that has the smallest share of each, and
+        the `reader_test_error_percent` on real images.
     """
     swapped = labels_obeyed(model, styles, shown, reader)
+    count = per_label(N_GENERATED, len(shown))
     # Seeds below 0 are never used by `generate`.
     generated = [
-        reader.accuracy(model.generate(N_GENERATED, given, seed=-100 - given), label)
+        reader.accuracy(model.generate(count, given, seed=-100 - given), label)
         for given, label in shown.items()
     ]
     return {
@@ -160,6 +163,11 @@ def label_figures(model, styles, shown, reader):
         "generated_label_accuracy_worst": min(generated),
         "reader_test_error_percent": reader.test_error_percent,
     }
+
+
+def per_label(count, n_labels):
+    """So many images for each label, or fewer, 1 at least, where all would have more than `MAX_DECODED`."""
+    return min(count, max(MAX_DECODED // n_labels, 1))
 
 
 def labels_obeyed(model, styles, shown, reader):

@@ -11,7 +11,7 @@ import pytest
 import main
 from data.image_data import ImageData
 from data.loading import load_data
-from evaluation.figures import evenly, label_figures, labels_shown
+from evaluation.figures import MAX_DECODED, Trained, evenly, label_figures, labels_shown, of_labels, per_label
 from models import load_model
 from training.history import read_history
 from training.label_reader import label_reader
@@ -97,6 +97,29 @@ def test_a_cluster_is_to_show_the_label_it_gets(digits, reader):
     figures = label_figures(Clusters(digits, 1.0), np.zeros((20, 1)), shown, reader)
     assert figures["label_swap_accuracy"] == figures["generated_label_accuracy"] == 0.75
     assert figures["label_swap_accuracy_worst"] == 0
+
+
+def test_many_clusters_share_the_images_that_are_decoded(reader):
+    """A thousand clusters at 3,000 images each would take longer than their training."""
+
+    class Counting:
+        decodes_labels, finds_clusters, images = True, True, 0
+
+        def decode(self, styles, labels):
+            self.images += len(styles)
+            return np.zeros((len(styles), 28, 28, 1), np.float32)
+
+        def generate(self, n, label, seed):
+            return self.decode(np.zeros((n, 1)), label)
+
+    assert [per_label(2000, 30), per_label(2000, 40), per_label(1000, 10**6)] == [2000, 1500, 1]
+    model, n_clusters = Counting(), 300
+    blank, labels = np.zeros((n_clusters, 28, 28, 1), np.uint8), np.arange(n_clusters) % 10
+    data = ImageData("blank", "", blank, labels, blank, labels, blank, labels)
+    of = Trained(model, data, np.zeros((10_000, 1)), reader)
+    vars(of)["validation_probabilities"] = np.eye(n_clusters)  # an image in each
+    assert 0 <= of_labels(of)["label_swap_accuracy"] < 0.5
+    assert model.images == 2 * MAX_DECODED
 
 
 def test_reader_is_trained_once_and_kept_beside_the_data(digits, tmp_path, monkeypatch, capsys):
