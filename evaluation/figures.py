@@ -146,8 +146,8 @@ def label_figures(model, styles, shown, reader):
 
     Returns:
         dict: `label_swap_accuracy` of these images, `generated_label_accuracy` of up to N_GENERATED samples
-        of the prior for each label or cluster, `..._worst` of the label that has the smallest share of each, and
-        the `reader_test_error_percent` on real images.
+        of the prior for each label or cluster, `..._worst` of the label that has the smallest share of each,
+        and the `reader_test_error_percent` on real images.
     """
     swapped = labels_obeyed(model, styles, shown, reader)
     count = per_label(N_GENERATED, len(shown))

@@ -33,14 +33,10 @@ def summary(metrics):
             f"(samples of the prior reach {percent(m['component_accuracy_ceiling'])})"
         )
     if "label_swap_accuracy" in m:
-        lines.append(
-            f"labels obeyed by {percent(m['label_swap_accuracy'])} of the styles of test images (worst label "
-            f"{percent(m['label_swap_accuracy_worst'])})"
-        )
-        lines.append(
-            f"labels obeyed by {percent(m['generated_label_accuracy'])} of the samples (worst label "
-            f"{percent(m['generated_label_accuracy_worst'])})"
-        )
+        kind = "cluster" if "chosen_clusters" in m else "label"
+        for whose, name in (("styles of test images", "label_swap"), ("samples", "generated_label")):
+            share, worst = (percent(m[f"{name}_accuracy{ending}"]) for ending in ("", "_worst"))
+            lines.append(f"{kind}s obeyed by {share} of the {whose} (worst {kind} {worst})")
     if "log_likelihood" in m:
         lines.append(
             f"log-likelihood {m['log_likelihood']:.1f} +- {m['log_likelihood_error']:.1f} nats: of the test "

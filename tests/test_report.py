@@ -42,12 +42,15 @@ def test_figures_in_words():
     for words in (
         "test error 2.11 %",
         "15 clusters hold",
-        "98.6 % of the styles",
-        "worst label 97.0 %",
-        "97.4 % of the samples",
+        "clusters obeyed by 98.6 % of the styles of test images (worst cluster 97.0 %)",
+        "clusters obeyed by 97.4 % of the samples (worst cluster 95.0 %)",
         "98.4 %",
     ):
         assert words in text
+    del of_labels["chosen_clusters"]
+    assert "labels obeyed by 97.4 % of the samples (worst label 95.0 %)" in report.summary(
+        METRICS | of_labels
+    )
 
 
 def test_only_pictures_that_are_there_are_named(tmp_path):
