@@ -108,7 +108,7 @@ EXPERIMENTS = (
         "dense",
         CONDITIONAL,
         "freiburg_1_mnist_dense_y.flags",
-        ("n_epoch=22", "d_rate=2.0", "g_rate=0.4", "lr_patience=3", "animate=false"),
+        ("ema_decay=0.99", "n_epoch=30", "d_rate=2.0", "g_rate=0.4", "lr_patience=3", "animate=false"),
         public="0.0223 in training (second seed)",
     ),
     Experiment(
@@ -124,7 +124,7 @@ EXPERIMENTS = (
         "dense",
         UNCONDITIONAL,
         "freiburg_2_mnist_dense.flags",
-        ("n_epoch=32", "g_rate=0.4", "animate=false"),
+        ("ema_decay=0.99", "n_epoch=32", "d_rate=2.0", "g_rate=0.4", "animate=false"),
         public="0.0254 in training (second seed)",
     ),
     Experiment(
