@@ -175,10 +175,10 @@ EXPERIMENTS = (
     ),
     Experiment(
         "likelihood_short",
-        "N(0, 25 I), 20 epochs",
+        "N(0, 25 I), 40 epochs",
         LIKELIHOOD,
         "paper_unsupervised_likelihood.flags",
-        ("recipe=short", "shift=0", "n_epoch=20", "lr_mid_epoch=14", "lr_end_epoch=18", "precision=auto"),
+        ("recipe=seed", "noise_std=0.5", "n_epoch=40", "lr_mid_epoch=30", "lr_end_epoch=37", "precision=auto"),
         paper="340 ± 2 nats",
         public="340 nats in 2000 epochs, 377 in 5000",
     ),

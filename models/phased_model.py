@@ -55,7 +55,7 @@ class PhasedModel(keras.Model):
             optimizer.apply_if(condition, gradients, variables)
 
     def after_step(self):
-        """What follows every train step, once for all replicas."""
+        """What follows every train step, once for all replicas; a loop of one's own has to call it, too."""
 
     def hold(self, images, labels):
         """Keeps the training images where the model computes, so that batches are indices alone.
