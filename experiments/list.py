@@ -124,7 +124,7 @@ EXPERIMENTS = (
         "dense",
         UNCONDITIONAL,
         "freiburg_2_mnist_dense.flags",
-        ("ema_decay=0.99", "n_epoch=32", "d_rate=2.0", "g_rate=0.4", "animate=false"),
+        ("n_epoch=32", "g_rate=0.4", "animate=false"),
         public="0.0254 in training (second seed)",
     ),
     Experiment(
