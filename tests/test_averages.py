@@ -97,6 +97,11 @@ def test_a_saved_model_keeps_both(make_model, batch, tmp_path):
         assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+def test_an_export_holds_the_averages(make_model, batch, tmp_path):
+    differences = trained(make_model(ema_decay=0.9), batch, 20).export(tmp_path / "out", "saved_model")
+    assert max(differences.values()) < 1e-5
+
+
 def test_a_shipped_model_holds_the_averages_alone(make_model, batch, tmp_path):
     model = trained(make_model(ema_decay=0.9), batch, 20)
     codes = model.encode(batch[0])

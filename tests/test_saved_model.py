@@ -207,6 +207,15 @@ def test_configurations_that_do_not_fit(file, changes):
     assert refusal(file)
 
 
+def test_averages_that_are_not_there_are_not_made(make_model, tmp_path):
+    """A file without optimizers has no other numbers that could pass for them."""
+    model = make_model()
+    bare = type(model).from_config(model.get_config())
+    bare.save(tmp_path / "model.keras")
+    rewrite_config(tmp_path / "model.keras", lambda saved: saved["config"].update(ema_decay=0.9))
+    assert "its configuration speaks of" in refusal(tmp_path / "model.keras")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 10**5, "1" * 5000], ids=lambda text: text[:9])
 def test_configurations_that_are_none(file, text):
     rewrite(file, **{CONFIG: lambda content: text})
