@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from models import LABEL_HEADS, LABELLED_DECODERS
+from models import LABEL_HEADS, LABELLED_DECODERS, LABELLED_DISCRIMINATORS
 from training.schedules import updates
 
 # Adam reads the weight, both moments and the gradient, and writes the weight and both moments; SGD has
@@ -57,16 +57,21 @@ def networks(config, image_shape, n_classes):
     labels = n_labels * (config.model in LABELLED_DECODERS)
     code = config.n_z + n_labels * (config.model in LABEL_HEADS)
     if config.model in LABEL_HEADS and not config.joint_discriminator:
-        judged = [config.n_z, n_labels]
+        judged = [(config.n_z, 1), (n_labels, 1)]
     else:
-        seen = 0 if config.model == "unsupervised" else n_labels
+        seen = n_labels * (config.model in LABEL_HEADS or config.model in LABELLED_DISCRIMINATORS)
         seen += config.model == "supervised" and config.unlabelled
-        judged = [config.n_z + seen]
+        judged = [(config.n_z, seen) if has_branches(config) else (config.n_z + seen, 1)]
     autoencoder = conv_autoencoder if config.network == "conv" else dense_autoencoder
     return (
         *autoencoder(config, image_shape, code, config.n_z + labels),
-        [dense_layers(n_in, config.d_hidden or config.n_hidden, 1) for n_in in judged],
+        [dense_layers(n_in, config.d_hidden or config.n_hidden, n_out) for n_in, n_out in judged],
     )
+
+
+def has_branches(config):
+    """Whether the discriminator of a configuration's model, of classes, is a `LabelBranches`."""
+    return config.model in LABELLED_DISCRIMINATORS and config.d_label == "output"
 
 
 def dense_layers(n_in, n_hidden, n_out):

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.cases import INFERENCE_BATCH, WARM_UP_STEPS, images_to_reconstruct, premade_batches
-from benchmarks.operations import networks
+from benchmarks.operations import has_branches, networks
 
 PETAL_STDS, PETAL_SHIFT = (0.5, 0.1), 1.4
 TRUNCATED_AT = 2.0
@@ -66,6 +66,15 @@ def truncated_gaussian(count, n_z):
 PRIORS = {"gaussian": gaussian, "truncated_gaussian": truncated_gaussian}
 
 
+class LabelBranches(nn.Sequential):
+    """As `models.networks.LabelBranches`."""
+
+    def forward(self, judged):
+        n_labels = self[-1].out_features
+        codes, labels = judged[:, :-n_labels], judged[:, -n_labels:]
+        return (super().forward(codes) * labels).sum(1, keepdim=True)
+
+
 class TorchStep:
     """Networks, optimizers and the train step; subclasses say what decoder and discriminators see.
 
@@ -84,7 +93,10 @@ class TorchStep:
         self.config, self.n_classes = config, n_classes
         encoder, decoder, discriminators = networks(config, image_shape, n_classes)
         self.encoder, self.decoder = network(encoder, config), network(decoder, config)
-        self.discriminators = nn.ModuleList(network(layers, config) for layers in discriminators)
+        stacks = [network(layers, config) for layers in discriminators]
+        if has_branches(config):
+            stacks = [LabelBranches(*stack) for stack in stacks]
+        self.discriminators = nn.ModuleList(stacks)
         rates = config.learning_rates(0)
         self.optimizers = {
             phase: self.optimizer(phase, nn.ModuleList(parts).parameters(), rates[phase], epsilon)

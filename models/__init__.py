@@ -27,6 +27,9 @@ RECONSTRUCTIONS = {
 # Models whose decoder sees the label beside the code.
 LABELLED_DECODERS = {"semi_supervised", "conditional", "clustering"}
 
+# Models whose discriminator sees the images' labels beside their codes.
+LABELLED_DISCRIMINATORS = ("supervised", "conditional")
+
 # Models whose encoder gives a label beside the style, and those of them that can do without labels.
 LABEL_HEADS = ("semi_supervised", "clustering", "dimensionality_reduction")
 CLUSTERING = ("clustering", "dimensionality_reduction")

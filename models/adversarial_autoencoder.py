@@ -105,6 +105,11 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         raise NotImplementedError
 
     @property
+    def label_branches(self):
+        """Outputs of D where its label picks one: the length of the one-hot label that ends what it sees."""
+        return 0
+
+    @property
     def discriminators(self):
         """The discriminators by the short names of their figures: `d`, or `d_z` and `d_y`."""
         return {name.replace("discriminator", "d"): getattr(self, name) for name in self.discriminator_shapes}

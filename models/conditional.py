@@ -22,6 +22,10 @@ class ConditionalAAE(AdversarialAutoencoder):
     def discriminator_shapes(self):
         return {"discriminator": (self.n_z + self.n_classes,)}
 
+    @property
+    def label_branches(self):
+        return 0 if self.attributes else self.n_classes
+
     def real_samples(self, labels, seed):
         code_seed, blur_seed = tf.unstack(tf.random.split(seed, 2))
         codes = self.prior.sample(tf.shape(labels)[0], code_seed)

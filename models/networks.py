@@ -147,6 +147,25 @@ class DenseNetwork(Network):
 
 
 @keras.saving.register_keras_serializable(package="aae")
+class LabelBranches(DenseNetwork):
+    """A discriminator of [code, one-hot label] with an output for each label, among which the label picks.
+
+    Its layers see the code alone, so each label has a verdict of its own on every code from the first step
+    on (as in arXiv 1801.04406 and 1912.01865); layers that see code and label side by side have to learn
+    first what the label is for. `out_shape` is (K,), the label's length.
+    """
+
+    @property
+    def stack_input_shape(self):
+        return (self.in_shape[0] - self.out_shape[0],)
+
+    def call(self, inputs, seed=None):
+        """float32 (B, n_z + K) -> logits (B, 1); `seed` as of `Network`."""
+        codes, labels = tf.split(inputs, [-1, self.out_shape[0]], axis=1)
+        return tf.reduce_sum(super().call(codes, seed) * labels, axis=1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable(package="aae")
 class ConvEncoder(Network):
     """Images to codes: 3 x 3, then 4 x 4 with stride 2 for each further width, then all that is left.
 

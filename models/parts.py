@@ -3,7 +3,7 @@
 import numpy as np
 
 from models import NETWORKS
-from models.networks import DenseNetwork
+from models.networks import DenseNetwork, LabelBranches
 from utils import registry
 
 
@@ -50,8 +50,11 @@ def made_networks(model):
             ),
         }
 
+    branches = model.label_branches if of.d_label == "output" else 0
+    discriminator = LabelBranches if branches else DenseNetwork
+    d_widths = [of.d_hidden or of.n_hidden] * 2
     discriminators = {
-        name: DenseNetwork(shape, (1,), [of.d_hidden or of.n_hidden] * 2, name=name, **options[name])
+        name: discriminator(shape, (branches or 1,), d_widths, name=name, **options[name])
         for name, shape in model.discriminator_shapes.items()
     }
     averaged = autoencoder("averaged_") if of.ema_decay else {}

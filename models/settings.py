@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from models import CLUSTERING, LABEL_HEADS, NETWORKS, RECONSTRUCTIONS
+from models import CLUSTERING, LABEL_HEADS, LABELLED_DISCRIMINATORS, NETWORKS, RECONSTRUCTIONS
 from priors import PLANAR_PRIORS, PRIORS
 from utils.errors import UserError
 from utils.settings import check, setting
@@ -86,6 +86,15 @@ class ModelSettings:
     )
     d_hidden: int = setting(
         0, "Units per hidden layer of D; 0 for as many as n_hidden.", "model", at_least=0, at_most=MAX_UNITS
+    )
+    d_label: str = setting(
+        "output",
+        "Where D takes a class's label: it picks one of D's outputs, one for each label, or is input beside "
+        "the code, as in the paper. Attributes are always input.",
+        "model",
+        choices=["output", "input"],
+        only={"model": LABELLED_DISCRIMINATORS},
+        before="input",
     )
     activation: str = setting(
         "relu", "Of all hidden layers; leaky_relu has slope 0.2.", "model", choices=["relu", "leaky_relu"]

@@ -23,7 +23,11 @@ class SupervisedAAE(AdversarialAutoencoder):
 
     @property
     def discriminator_shapes(self):
-        return {"discriminator": (self.n_z + self.n_classes + self.settings.unlabelled,)}
+        return {"discriminator": (self.n_z + self.label_branches,)}
+
+    @property
+    def label_branches(self):
+        return self.n_classes + self.settings.unlabelled
 
     def label_rows(self, labels):
         if self.settings.unlabelled:

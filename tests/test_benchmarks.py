@@ -13,7 +13,7 @@ from conftest import ROOT
 from benchmarks import report
 from benchmarks.cases import CASES, INFERENCE_BATCH, premade_batches, random_images
 from benchmarks.limit import add_scaled
-from benchmarks.operations import Layer, networks, optimizer_bytes, step_flops
+from benchmarks.operations import Layer, has_branches, networks, optimizer_bytes, step_flops
 from benchmarks.tensorflow_steps import BareStep, FitEpochs, Reconstruct, captured_fit
 from benchmarks.train_step import main
 from models import prediction
@@ -84,7 +84,8 @@ def beyond_need(config, n_classes):
             batch // 2 * config.n_hidden * n_classes,
         )
         return cross_entropy + of_labels + of_styles
-    in_d = batch * n_classes * (config.d_hidden or config.n_hidden)
+    # Where they pick an output they are no factor of any product.
+    in_d = 0 if has_branches(config) else batch * n_classes * (config.d_hidden or config.n_hidden)
     if config.model == "supervised":
         return in_d
     # The decoder's first kernel covers the smallest feature map: half the side, since it has two widths.

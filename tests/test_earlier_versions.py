@@ -9,6 +9,7 @@ import main
 from data.loading import load_data
 from models import load_model
 from models.semi_supervised import SemiSupervisedAAE
+from models.supervised import SupervisedAAE
 from training.history import read_history
 
 OLD_RUN = ROOT / "tests" / "old_run"
@@ -51,3 +52,9 @@ def test_what_did_not_exist_then_is_not_done_now(make_model):
     assert "cycle" not in model.phases
     assert model.settings.conv_widths == "16,32"
     assert model.settings.input_noise == 0
+
+
+def test_labels_were_input_of_d(make_model):
+    config = make_model("gaussian_mixture", 2, model="supervised").get_config()
+    del config["d_label"]
+    assert SupervisedAAE.from_config(config).discriminator.stack_input_shape == (2 + 10,)

@@ -11,7 +11,7 @@ from models import LABELLED_DECODERS, MODELS, load_model
 from models.augmentation import distorted, shifted
 from models.layers import Conv2D, Conv2DTranspose, Dense, dropout, normalized, normalized_by_products
 from models.losses import discriminator_loss, generator_loss, lost_information, mean_squared_error
-from models.networks import ConvDecoder, ConvEncoder, DenseNetwork
+from models.networks import ConvDecoder, ConvEncoder, DenseNetwork, LabelBranches
 from models.optimizers import FusedAdam, FusedSGD
 from models.supervised import SupervisedAAE
 from priors import PRIORS
@@ -35,13 +35,14 @@ def changed(before, variables):
 
 
 def test_parameter_count_of_the_seed_networks():
-    model = SupervisedAAE((28, 28, 1), 10, prior="gaussian", n_z=20, n_hidden=3000)
+    seed = {"prior": "gaussian", "d_label": "input"}
+    model = SupervisedAAE((28, 28, 1), 10, n_z=20, n_hidden=3000, **seed)
     # 784-3000-3000-20, 20-3000-3000-784 and 30-3000-3000-1, with biases.
     assert model.encoder.count_params() == 785 * 3000 + 3001 * 3000 + 3001 * 20
     assert model.decoder.count_params() == 21 * 3000 + 3001 * 3000 + 3001 * 784
     assert model.discriminator.count_params() == 31 * 3000 + 3001 * 3000 + 3001
     # The second seed's has a width of its own.
-    model = SupervisedAAE((28, 28, 1), 10, prior="gaussian", n_z=5, n_hidden=1000, d_hidden=500)
+    model = SupervisedAAE((28, 28, 1), 10, n_z=5, n_hidden=1000, d_hidden=500, **seed)
     assert model.discriminator.count_params() == 16 * 500 + 501 * 500 + 501
 
 
@@ -154,6 +155,38 @@ def test_batch_norm_and_leaky_relu_come_between_the_layers():
     # Outside training the running averages count, whatever the batch.
     np.testing.assert_allclose(network(x), forward(of_averages), atol=1e-5)
     np.testing.assert_allclose(network(x[:1]), forward(of_averages)[:1], atol=1e-5)
+
+
+def test_the_label_picks_one_of_the_outputs_of_d():
+    network = LabelBranches((2 + 3,), (3,), (4, 5), keep_prob=0.5, seed=1)
+    codes = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    labels = np.array([2, 0, 1, 1, 0, 2])
+    w1, b1, w2, b2, w3, b3 = values(network.trainable_variables)
+    outputs = np.maximum(np.maximum(codes @ w1 + b1, 0) @ w2 + b2, 0) @ w3 + b3
+    logits = network(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1))
+    np.testing.assert_allclose(logits, outputs[np.arange(6), labels][:, None], rtol=1e-5)
+    # In training there is dropout, as in every network.
+    dropped = network(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1), seed=[1, 2])
+    assert not np.allclose(dropped, logits)
+
+
+@pytest.mark.parametrize(
+    ("options", "n_outputs"),
+    [
+        ({"model": "supervised"}, 10),
+        ({"model": "supervised", "unlabelled": True}, 11),
+        ({"model": "conditional"}, 10),
+        ({"model": "conditional", "attributes": True}, 0),
+        ({"model": "semi_supervised", **INDEPENDENT}, 0),
+        ({"model": "unsupervised"}, 0),
+        ({"model": "supervised", "d_label": "input"}, 0),
+    ],
+)
+def test_where_d_takes_the_label(make_model, options, n_outputs):
+    """One-hot labels of images pick an output; attributes and soft labels are input."""
+    d = make_model("gaussian", 3, **options).discriminator
+    assert isinstance(d, LabelBranches) == bool(n_outputs)
+    assert d.out_shape == (n_outputs or 1,)
 
 
 def test_tanh_networks_see_and_make_pixels_from_minus_1_to_1():

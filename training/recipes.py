@@ -24,6 +24,7 @@ RECIPES = {
         "cycle_rate": 10.0,
         "consistency_rate": 10.0,
         "d_noise": 0.0,
+        "d_label": "input",
         "ema_decay": 0.0,
         "init_std": 0.01,
     },
