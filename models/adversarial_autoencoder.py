@@ -265,8 +265,13 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
 
     def clean_and_noised(self, images, seed):
         """Training images, moved about, as the autoencoder's target and as the encoder's input."""
+        return clean_and_noised(images, seed, self.settings.shift, *self.input_noise)
+
+    @property
+    def input_noise(self):
+        """Standard deviation of the noise on the input in training, and the share of pixels that become 0."""
         of = self.settings
-        return clean_and_noised(images, seed, of.shift, of.input_noise, of.input_dropout)
+        return (of.input_noise, of.input_dropout) if self.disturbs else (0.0, 0.0)
 
     def test_step(self, data):
         """Adds a batch to the reconstruction error: no noise, no dropout."""

@@ -33,6 +33,9 @@ class Network(keras.layers.Layer):
         seed: int that the initial kernels depend on.
     """
 
+    # Whether there is dropout in training.
+    drops = True
+
     def __init__(
         self,
         in_shape,
@@ -109,7 +112,7 @@ class Network(keras.layers.Layer):
             if self.norms:
                 x = tf.cast(self.norms[index](x, training=seed is not None), x.dtype)
             x = keras.activations.get(self.activation)(x)
-            if seed is not None and self.keep_prob < 1:
+            if seed is not None and self.drops and self.keep_prob < 1:
                 x = dropout(x, self.keep_prob, tf.random.fold_in(seed, index))
         x = tf.cast(self.stacked[-1](x), tf.float32)
         x = keras.activations.get(self.output_activation)(x)

@@ -14,6 +14,9 @@ class PhasedModel(keras.Model):
     `train_step` fills), `mse_tracker` (which `test_step` fills), and the weight `step`, which counts.
     """
 
+    # Whether there is noise on the input, and dropout, in training.
+    disturbs = True
+
     @property
     def phases(self):
         """What each phase trains: its name to a list of variables, in the order of its optimizer's state."""
@@ -149,6 +152,14 @@ class PhasedModel(keras.Model):
 
             self.train_function = train_function
         return self.train_function
+
+    def disturb(self, disturbs):
+        """Says whether training goes on with noise on the input and with dropout."""
+        if disturbs != self.disturbs:
+            self.disturbs = disturbs
+            for network in self.layers:
+                network.drops = disturbs
+            self.make_train_function(force=True)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:

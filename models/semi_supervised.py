@@ -140,10 +140,9 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         drawn = self.style_prior.sample(count - count // 2, style_seed)
         styles = tf.concat([encoded, drawn], axis=0)
         labels = self.prior.sample_labels(count, label_seed)
-        of = self.settings
         with tf.GradientTape() as tape:
             decoded = self.decoder(self.joined(styles, self.label_rows(labels)))
-            inputs = noised(decoded, noise_seed, of.input_noise, of.input_dropout)
+            inputs = noised(decoded, noise_seed, *self.input_noise)
             _, logits = self.split(self.encoder(inputs))
             loss = label_loss(labels, logits)
         self.update("cycle", tape, loss)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import trained
 
 from experiments.shipped import save_small
 from models import load_model
@@ -13,15 +14,6 @@ EACH_KIND = [
     ("dimensionality_reduction", {}),
     ("conditional", {"network": "conv", "conv_widths": "4,8", "batch_norm": True}),
 ]
-
-
-def trained(model, batch, steps):
-    """The model after so many more steps on the same batch, at a rate that moves its weights."""
-    for phase in model.phases:
-        getattr(model, f"{phase}_optimizer").learning_rate = 1e-2
-    batches = tf.data.Dataset.from_tensors(tuple(map(tf.constant, batch))).repeat()
-    model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
-    return model
 
 
 def weights(network):

@@ -56,7 +56,7 @@ def refusal(line):
 
 def test_defaults():
     config = read("")
-    assert config == Config()
+    assert config == Config(clean_epoch=50)
     assert (config.model, config.prior, config.data) == ("supervised", "gaussian", "auto")
     assert (config.n_z, config.n_hidden, config.n_epoch, config.batch_size) == (20, 1000, 100, 0)
     assert (config.lr_start, config.lr_mid, config.lr_end) == (1e-3, 1e-4, 1e-4)
@@ -221,7 +221,9 @@ def flagfile(empty_folder):
 def test_flagfile(flagfile, option):
     lines = ("# A comment.", "", "--n_z=2", "--PMLR True", "--noised False", "--lr_start 0.01")
     name = flagfile("\n".join(lines))
-    assert read(option + name) == Config(n_z=2, PMLR=True, noised=False, lr_start=0.01, g_rate=1.0)
+    assert read(option + name) == Config(
+        n_z=2, PMLR=True, noised=False, lr_start=0.01, g_rate=1.0, clean_epoch=50
+    )
 
 
 def test_the_later_of_flag_file_and_flag_counts(flagfile):
@@ -240,7 +242,7 @@ def test_flagfile_after_a_boolean(flagfile, before):
 def test_flagfile_inside_a_flagfile(flagfile, empty_folder):
     (empty_folder / "inner.flags").write_text("--n_z 6\n--PMLR False\n")
     name = flagfile("--seed 1\n--flagfile=inner.flags\n--n_hidden 5\n")
-    assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5)
+    assert read(f"--flagfile {name}") == Config(seed=1, n_z=6, n_hidden=5, clean_epoch=50)
 
 
 def test_flagfiles_that_name_each_other(flagfile, empty_folder):
@@ -860,6 +862,22 @@ def test_flags_of_a_run_on_substitute_data_repeat_it(monkeypatch, empty_folder):
 )
 def test_default_rate_of_g_follows_from_the_prior(line, rate):
     assert read(line).g_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("line", "epochs"),
+    [
+        ("", 50),
+        ("--lr_mid_epoch 14", 14),
+        ("--lr_mid_epoch 14 --clean_epoch 9", 9),
+        ("--clean_epoch 0", 0),
+        ("--lr_schedule plateau", 0),
+        ("--recipe paper", 0),
+        ("--model semi_supervised", 0),
+    ],
+)
+def test_noise_ends_by_default_where_the_supervised_rate_falls(line, epochs):
+    assert read(line).clean_epoch == epochs
 
 
 def test_a_recipe_sets_defaults_and_flags_override_it():

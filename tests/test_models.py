@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import trained
 from scipy import stats
 from scipy.ndimage import affine_transform
 
@@ -600,6 +601,30 @@ def test_consistency_finds_clusters(make_model):
     first, second = (model.probabilities(model.copies(images, [seed, 1])).numpy() for seed in (5, 6))
     assert np.mean(first.argmax(axis=1) == second.argmax(axis=1)) > 0.95
     assert len(set(first.argmax(axis=1))) >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("supervised", {}), ("semi_supervised", {**INDEPENDENT, "consistency": True})]
+)
+def test_training_goes_on_without_noise_and_dropout(make_model, labelled_batch, name, options):
+    """Then its steps are those of a model that never had any; in the same `fit` or another."""
+    noise = {"noise_std": 0.3, "input_dropout": 0.2, "keep_prob": 0.5}
+    options = {"model": name, "prior": "gaussian", "n_z": 3, **options}
+    model = make_model(**options, **noise)
+    plain = make_model(**options, noised=False, keep_prob=1.0)
+    plain.set_weights(values(trained(model, labelled_batch, 2).weights))
+    for phase in model.phases:
+        state = getattr(model, f"{phase}_optimizer").variables
+        for variable, value in zip(getattr(plain, f"{phase}_optimizer").variables, state, strict=True):
+            variable.assign(value)
+    model.disturb(False)
+    clean = [values(trained(m, labelled_batch, 2).weights) for m in (model, plain)]
+    for ours, theirs in zip(*clean, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # And back.
+    model.disturb(True)
+    ends = [values(trained(m, labelled_batch, 2).weights) for m in (model, plain)]
+    assert not any(np.array_equal(a, b) for a, b in zip(*ends, strict=True) if a.ndim > 1)
 
 
 def test_real_samples_of_the_semi_supervised_model(make_model):

@@ -36,7 +36,8 @@ from utils.files import write_json
 # 65 steps to an epoch, in calls of 13.
 SMALL = ["--data", "digits", "--n_hidden", "16", "--batch_size", "20", "--n_epoch", "3"]
 MODELS = {
-    "supervised": ["--prior", "gaussian_mixture", "--n_z", "2"],
+    # Stopped and resumed after its noise has ended.
+    "supervised": ["--prior", "gaussian_mixture", "--n_z", "2", "--clean_epoch", "1"],
     "semi_supervised": ["--num_samples", "100", "--recipe", "paper", "--keep_prob", "0.9"],
     "unsupervised": ["--prior", "gaussian", "--n_z", "3", "--precision", "bfloat16"],
 }

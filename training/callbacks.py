@@ -48,6 +48,17 @@ class LearningRates(keras.callbacks.Callback):
             logs[f"{phase}_learning_rate"] = float(rate.numpy())
 
 
+class CleanEpochs(keras.callbacks.Callback):
+    """Ends noise on the input and dropout after `clean_epoch` epochs, also in a run that is resumed later."""
+
+    def __init__(self, clean_epoch):
+        super().__init__()
+        self.clean_epoch = clean_epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.disturb(epoch < self.clean_epoch)
+
+
 class FreshPlayers(keras.callbacks.Callback):
     """Lets D and G begin each epoch level; one that is resumed in its middle goes on as it was."""
 

@@ -209,6 +209,7 @@ def _callbacks(run, history, progress, reader, tensorboard, signals):
     config, data = run.config, run.data
     every = [
         callbacks.LearningRates(config.learning_rates, history),
+        *([callbacks.CleanEpochs(config.clean_epoch)] if config.clean_epoch else []),
         *([callbacks.FreshPlayers(run.steps_per_epoch)] if config.balance else []),
     ]
     last = Checkpoints(run, signals)

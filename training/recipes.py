@@ -58,7 +58,9 @@ def usual_batch_size(n_images):
 def _of_model(given, named):
     model = given["model"]
     if model == "supervised":
-        return {"unlabelled": "num_samples" in named}
+        by_epoch = given["recipe"] == "seed" and given["lr_schedule"] == "step"
+        clean_epoch = given["lr_mid_epoch"] if by_epoch else 0
+        return {"unlabelled": "num_samples" in named, "clean_epoch": clean_epoch}
     if model not in CLUSTERING:
         return {}
     # The paper's two discriminators; without labels and without a cycle, most clusters stay empty.

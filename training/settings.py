@@ -13,6 +13,9 @@ from training.use_settings import USES, UseSettings
 from utils.errors import UserError
 from utils.settings import check, setting
 
+SGD = {"optimizer": ("sgd",)}
+STEP = {"lr_schedule": ("step",)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(ModelSettings, UseSettings):
@@ -77,18 +80,17 @@ class Config(ModelSettings, UseSettings):
         "training",
         at_least=0,
     )
-    optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
-    momentum: float = setting(
-        0.9,
-        "Of the autoencoder, the cross entropy and the cycle.",
+    clean_epoch: int = setting(
+        0,
+        "Epochs with noise on the input and dropout; 0 for all; by default lr_mid_epoch if supervised.",
         "training",
         at_least=0,
-        below=1,
-        only={"optimizer": ("sgd",)},
     )
-    gan_momentum: float = setting(
-        0.1, "Of D and G.", "training", at_least=0, below=1, only={"optimizer": ("sgd",)}
+    optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
+    momentum: float = setting(
+        0.9, "Of the autoencoder, the cross entropy and the cycle.", "training", at_least=0, below=1, only=SGD
     )
+    gan_momentum: float = setting(0.1, "Of D and G.", "training", at_least=0, below=1, only=SGD)
     lr_start: float = setting(1e-3, "Learning rate of the autoencoder at first.", "training", above=0)
     lr_schedule: str = setting(
         "step",
@@ -96,18 +98,10 @@ class Config(ModelSettings, UseSettings):
         "training",
         choices=SCHEDULES,
     )
-    lr_mid: float = setting(
-        1e-4, "Learning rate after lr_mid_epoch epochs.", "training", above=0, only={"lr_schedule": ("step",)}
-    )
-    lr_mid_epoch: int = setting(
-        50, "Epochs with lr_start.", "training", at_least=1, only={"lr_schedule": ("step",)}
-    )
-    lr_end: float = setting(
-        1e-4, "Learning rate after lr_end_epoch epochs.", "training", above=0, only={"lr_schedule": ("step",)}
-    )
-    lr_end_epoch: int = setting(
-        100, "Epochs with lr_start and lr_mid.", "training", only={"lr_schedule": ("step",)}
-    )
+    lr_mid: float = setting(1e-4, "Learning rate after lr_mid_epoch epochs.", "training", above=0, only=STEP)
+    lr_mid_epoch: int = setting(50, "Epochs with lr_start.", "training", at_least=1, only=STEP)
+    lr_end: float = setting(1e-4, "Learning rate after lr_end_epoch epochs.", "training", above=0, only=STEP)
+    lr_end_epoch: int = setting(100, "Epochs with lr_start and lr_mid.", "training", only=STEP)
     lr_patience: int = setting(
         5,
         "Epochs without a better validation error before the rate falls.",
