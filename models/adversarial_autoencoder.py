@@ -265,11 +265,11 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
 
     def clean_and_noised(self, images, seed):
         """Training images, moved about, as the autoencoder's target and as the encoder's input."""
-        return clean_and_noised(images, seed, self.settings.shift, *self.input_noise)
+        return clean_and_noised(images, seed, self.settings.shift, *self.disturbance)
 
     @property
-    def input_noise(self):
-        """Standard deviation of the noise on the input in training, and the share of pixels that become 0."""
+    def disturbance(self):
+        """Standard deviation of the noise on the input now, and the share of its pixels that become 0."""
         of = self.settings
         return (of.input_noise, of.input_dropout) if self.disturbs else (0.0, 0.0)
 

@@ -142,7 +142,7 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         labels = self.prior.sample_labels(count, label_seed)
         with tf.GradientTape() as tape:
             decoded = self.decoder(self.joined(styles, self.label_rows(labels)))
-            inputs = noised(decoded, noise_seed, *self.input_noise)
+            inputs = noised(decoded, noise_seed, *self.disturbance)
             _, logits = self.split(self.encoder(inputs))
             loss = label_loss(labels, logits)
         self.update("cycle", tape, loss)

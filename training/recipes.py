@@ -34,7 +34,7 @@ RECIPES["short"] = RECIPES["paper"] | {"shift": 2, "n_epoch": 50, "lr_mid_epoch"
 
 
 def dependent_defaults(given, named):
-    """Defaults of flags that follow from the flags given: those of the recipe, of the model, and G's rate.
+    """Defaults of flags that follow from those given: of the recipe, of the model, G's rate, the noise's end.
 
     Args:
         given: values by name.
@@ -44,6 +44,9 @@ def dependent_defaults(given, named):
     it: D stays undecided while the codes are far from the prior, and G's Adam turns its noise into full
     steps that undo the autoencoder's. On the plane and where labels are sorted, G needs the full rate:
     at a fifth, D wins.
+
+    Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
+    last epochs, at a low rate, go without.
     """
     on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or given["model"] in LABEL_HEADS else 0.2
