@@ -88,13 +88,12 @@ class ModelSettings:
         0, "Units per hidden layer of D; 0 for as many as n_hidden.", "model", at_least=0, at_most=MAX_UNITS
     )
     d_label: str = setting(
-        "output",
-        "Where D takes a class's label: it picks one of D's outputs, one for each label, or is input beside "
-        "the code, as in the paper. Attributes are always input.",
+        "input",
+        "Where D takes a class's label: as input beside the code, or to pick one of its outputs; by default "
+        "output where the supervised model's labels have parts of the prior. Attributes are always input.",
         "model",
-        choices=["output", "input"],
+        choices=["input", "output"],
         only={"model": LABELLED_DISCRIMINATORS},
-        before="input",
     )
     activation: str = setting(
         "relu", "Of all hidden layers; leaky_relu has slope 0.2.", "model", choices=["relu", "leaky_relu"]

@@ -55,6 +55,6 @@ def test_what_did_not_exist_then_is_not_done_now(make_model):
 
 
 def test_labels_were_input_of_d(make_model):
-    config = make_model("gaussian_mixture", 2, model="supervised").get_config()
+    config = make_model(model="supervised", d_label="output").get_config()
     del config["d_label"]
     assert SupervisedAAE.from_config(config).discriminator.stack_input_shape == (2 + 10,)

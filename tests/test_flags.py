@@ -222,7 +222,7 @@ def test_flagfile(flagfile, option):
     lines = ("# A comment.", "", "--n_z=2", "--PMLR True", "--noised False", "--lr_start 0.01")
     name = flagfile("\n".join(lines))
     assert read(option + name) == Config(
-        n_z=2, PMLR=True, noised=False, lr_start=0.01, g_rate=1.0, clean_epoch=50
+        n_z=2, PMLR=True, noised=False, lr_start=0.01, g_rate=1.0, d_label="output", clean_epoch=50
     )
 
 
@@ -862,6 +862,23 @@ def test_flags_of_a_run_on_substitute_data_repeat_it(monkeypatch, empty_folder):
 )
 def test_default_rate_of_g_follows_from_the_prior(line, rate):
     assert read(line).g_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("--prior gaussian_mixture --n_z 20", "output"),
+        ("--prior swiss_roll --n_z 2", "output"),
+        ("--prior gaussian --n_z 2", "output"),
+        ("--prior gaussian --n_z 20", "input"),
+        ("--prior truncated_gaussian --n_z 2", "input"),
+        ("--model conditional --prior gaussian_mixture --n_z 2", "input"),
+        ("--prior gaussian_mixture --n_z 2 --recipe paper", "input"),
+        ("--prior gaussian_mixture --n_z 2 --d_label input", "input"),
+    ],
+)
+def test_labels_with_parts_of_the_prior_pick_outputs_of_d_by_default(line, where):
+    assert read(line).d_label == where
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,13 @@ def changed(before, variables):
 
 
 def test_parameter_count_of_the_seed_networks():
-    seed = {"prior": "gaussian", "d_label": "input"}
-    model = SupervisedAAE((28, 28, 1), 10, n_z=20, n_hidden=3000, **seed)
+    model = SupervisedAAE((28, 28, 1), 10, prior="gaussian", n_z=20, n_hidden=3000)
     # 784-3000-3000-20, 20-3000-3000-784 and 30-3000-3000-1, with biases.
     assert model.encoder.count_params() == 785 * 3000 + 3001 * 3000 + 3001 * 20
     assert model.decoder.count_params() == 21 * 3000 + 3001 * 3000 + 3001 * 784
     assert model.discriminator.count_params() == 31 * 3000 + 3001 * 3000 + 3001
     # The second seed's has a width of its own.
-    model = SupervisedAAE((28, 28, 1), 10, n_z=5, n_hidden=1000, d_hidden=500, **seed)
+    model = SupervisedAAE((28, 28, 1), 10, prior="gaussian", n_z=5, n_hidden=1000, d_hidden=500)
     assert model.discriminator.count_params() == 16 * 500 + 501 * 500 + 501
 
 
@@ -174,13 +173,13 @@ def test_the_label_picks_one_of_the_outputs_of_d():
 @pytest.mark.parametrize(
     ("options", "n_outputs"),
     [
-        ({"model": "supervised"}, 10),
-        ({"model": "supervised", "unlabelled": True}, 11),
-        ({"model": "conditional"}, 10),
-        ({"model": "conditional", "attributes": True}, 0),
-        ({"model": "semi_supervised", **INDEPENDENT}, 0),
-        ({"model": "unsupervised"}, 0),
-        ({"model": "supervised", "d_label": "input"}, 0),
+        ({"model": "supervised", "d_label": "output"}, 10),
+        ({"model": "supervised", "d_label": "output", "unlabelled": True}, 11),
+        ({"model": "conditional", "d_label": "output"}, 10),
+        ({"model": "conditional", "d_label": "output", "attributes": True}, 0),
+        ({"model": "semi_supervised", "d_label": "output", **INDEPENDENT}, 0),
+        ({"model": "unsupervised", "d_label": "output"}, 0),
+        ({"model": "supervised"}, 0),
     ],
 )
 def test_where_d_takes_the_label(make_model, options, n_outputs):

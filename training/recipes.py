@@ -45,12 +45,18 @@ def dependent_defaults(given, named):
     steps that undo the autoencoder's. On the plane and where labels are sorted, G needs the full rate:
     at a fifth, D wins.
 
+    Where labels have parts of the prior, an output of D for each sorts the classes sooner. Where they have
+    none, D learns less of each, and the codes stay further from the prior.
+
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
     last epochs, at a low rate, go without.
     """
-    on_plane = given["prior"] in PLANAR_PRIORS or given["n_z"] == 2
-    g_rate = 1.0 if on_plane or given["model"] in LABEL_HEADS else 0.2
-    return {"g_rate": g_rate, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
+    prior, model = given["prior"], given["model"]
+    on_plane = prior in PLANAR_PRIORS or given["n_z"] == 2
+    g_rate = 1.0 if on_plane or model in LABEL_HEADS else 0.2
+    sorts = model == "supervised" and (prior in PLANAR_PRIORS or (prior == "gaussian" and given["n_z"] == 2))
+    usual = {"g_rate": g_rate, "d_label": "output" if sorts else "input"}
+    return {**usual, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
 
 
 def usual_batch_size(n_images):
