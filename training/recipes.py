@@ -46,7 +46,8 @@ def dependent_defaults(given, named):
     at a fifth, D wins.
 
     Where labels have parts of the prior, an output of D for each sorts the classes sooner. Where they have
-    none, D learns less of each, and the codes stay further from the prior.
+    none, D learns less of each, and the codes stay further from the prior; and where most images have no
+    label, their output learns nothing from those of the labels.
 
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
     last epochs, at a low rate, go without.
@@ -54,9 +55,15 @@ def dependent_defaults(given, named):
     prior, model = given["prior"], given["model"]
     on_plane = prior in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or model in LABEL_HEADS else 0.2
-    sorts = model == "supervised" and (prior in PLANAR_PRIORS or (prior == "gaussian" and given["n_z"] == 2))
-    usual = {"g_rate": g_rate, "d_label": "output" if sorts else "input"}
+    have_parts = prior in PLANAR_PRIORS or (prior == "gaussian" and given["n_z"] == 2)
+    sorted_by_label = model == "supervised" and have_parts and not _unlabelled(given, named)
+    usual = {"g_rate": g_rate, "d_label": "output" if sorted_by_label else "input"}
     return {**usual, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
+
+
+def _unlabelled(given, named):
+    """Whether a supervised model is to learn from images without labels, too."""
+    return given["unlabelled"] if "unlabelled" in named else "num_samples" in named
 
 
 def usual_batch_size(n_images):
@@ -69,7 +76,7 @@ def _of_model(given, named):
     if model == "supervised":
         by_epoch = given["recipe"] == "seed" and given["lr_schedule"] == "step"
         clean_epoch = given["lr_mid_epoch"] if by_epoch else 0
-        return {"unlabelled": "num_samples" in named, "clean_epoch": clean_epoch}
+        return {"unlabelled": _unlabelled(given, named), "clean_epoch": clean_epoch}
     if model not in CLUSTERING:
         return {}
     # The paper's two discriminators; without labels and without a cycle, most clusters stay empty.
