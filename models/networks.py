@@ -165,7 +165,9 @@ class LabelBranches(DenseNetwork):
     def call(self, inputs, seed=None):
         """float32 (B, n_z + K) -> logits (B, 1); `seed` as of `Network`."""
         codes, labels = tf.split(inputs, [-1, self.out_shape[0]], axis=1)
-        return tf.reduce_sum(super().call(codes, seed) * labels, axis=1, keepdims=True)
+        # Under a mixed precision policy Keras casts the inputs, and with them the labels.
+        picked = super().call(codes, seed) * tf.cast(labels, tf.float32)
+        return tf.reduce_sum(picked, axis=1, keepdims=True)
 
 
 @keras.saving.register_keras_serializable(package="aae")

@@ -165,6 +165,11 @@ def test_the_label_picks_one_of_the_outputs_of_d():
     outputs = np.maximum(np.maximum(codes @ w1 + b1, 0) @ w2 + b2, 0) @ w3 + b3
     logits = network(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1))
     np.testing.assert_allclose(logits, outputs[np.arange(6), labels][:, None], rtol=1e-5)
+    # Keras casts labels, too, to the lower precision.
+    half = LabelBranches((2 + 3,), (3,), (4, 5), seed=1, dtype="mixed_bfloat16")
+    rounded = half(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1))
+    assert rounded.dtype == tf.float32
+    np.testing.assert_allclose(rounded, logits, atol=0.02)
     # In training there is dropout, as in every network.
     dropped = network(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1), seed=[1, 2])
     assert not np.allclose(dropped, logits)
