@@ -19,7 +19,7 @@ from benchmarks.cases import CASES, load_images
 from benchmarks.scaling import measure_scaling, save_scaling_plot
 from benchmarks.startup import measure_startup
 from benchmarks.worker import ContenderFailed, Worker
-from utils import registry
+from utils import processor, registry
 from utils.errors import UserError, first_line
 from utils.files import write_json
 
@@ -212,6 +212,8 @@ def start_workers(case, data, only, quick):
             continue
         if contender.whole_epochs and not case.fit_rounds:
             left_out[name] = "an epoch of this case would take minutes"
+        elif name == "bfloat16" and case.config().network == "conv" and not processor.multiplies_bfloat16():
+            left_out[name] = "this processor multiplies it in software, and convolutions take minutes"
         elif contender.package and quick:
             left_out[name] = "--quick"
         elif contender.package and not importlib.util.find_spec(contender.package):

@@ -15,7 +15,7 @@ from benchmarks.cases import CASES, INFERENCE_BATCH, premade_batches, random_ima
 from benchmarks.limit import add_scaled
 from benchmarks.operations import Layer, has_branches, networks, optimizer_bytes, step_flops
 from benchmarks.tensorflow_steps import BareStep, FitEpochs, Reconstruct, captured_fit
-from benchmarks.train_step import main
+from benchmarks.train_step import main, start_workers
 from models import prediction
 from training.fit import build_model
 
@@ -394,6 +394,27 @@ def test_short_epochs_are_measured_from_checkpoint_to_checkpoint(tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00006.keras"]
     previews = {path.name for path in (tmp_path / "plots" / "previews").iterdir()}
     assert previews == {"samples_00015.png", "codes_00015.png"}
+
+
+@pytest.mark.parametrize(
+    ("name", "in_hardware", "measured"),
+    [("conv28", True, True), ("conv28", False, False), ("h1000", False, True)],
+)
+def test_bfloat16_convolutions_in_software_are_left_out(monkeypatch, name, in_hardware, measured):
+    class Idle:
+        def __init__(self, target, options):
+            pass
+
+        def ask(self, *words):
+            pass
+
+        def answer(self):
+            pass
+
+    monkeypatch.setattr("benchmarks.train_step.Worker", Idle)
+    monkeypatch.setattr("utils.processor.multiplies_bfloat16", lambda: in_hardware)
+    workers, left_out = start_workers(SHRUNK[name], None, {"step"}, quick=True)
+    assert ("bfloat16" in workers) == measured == ("bfloat16" not in left_out)
 
 
 @pytest.mark.slow
