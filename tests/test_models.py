@@ -162,16 +162,17 @@ def test_the_label_picks_one_of_the_outputs_of_d():
     codes = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
     labels = np.array([2, 0, 1, 1, 0, 2])
     w1, b1, w2, b2, w3, b3 = values(network.trainable_variables)
+    judged = np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1)
     outputs = np.maximum(np.maximum(codes @ w1 + b1, 0) @ w2 + b2, 0) @ w3 + b3
-    logits = network(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1))
+    logits = network(judged)
     np.testing.assert_allclose(logits, outputs[np.arange(6), labels][:, None], rtol=1e-5)
     # Keras casts labels, too, to the lower precision.
     half = LabelBranches((2 + 3,), (3,), (4, 5), seed=1, dtype="mixed_bfloat16")
-    rounded = half(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1))
+    rounded = half(judged)
     assert rounded.dtype == tf.float32
     np.testing.assert_allclose(rounded, logits, atol=0.02)
     # In training there is dropout, as in every network.
-    dropped = network(np.concatenate([codes, np.eye(3, dtype=np.float32)[labels]], axis=1), seed=[1, 2])
+    dropped = network(judged, seed=[1, 2])
     assert not np.allclose(dropped, logits)
 
 

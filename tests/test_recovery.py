@@ -140,6 +140,14 @@ def test_a_run_stopped_in_mid_epoch_ends_as_if_it_had_not_been(whole, begun):
     assert chaos.differences(whole, begun) == []
 
 
+def test_noise_ends_after_its_last_epoch(monkeypatch, tmp_path):
+    seen = []
+    for step in (65, 65 + 13):
+        at_step(monkeypatch, step, lambda model: seen.append(model.disturbs))
+    assert run(tmp_path / "run", *SMALL, *MODELS["supervised"], "--n_epoch", "2") == 0
+    assert seen == [True, False]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "epochs", "step", "number", "newest"),

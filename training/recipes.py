@@ -25,6 +25,7 @@ RECIPES = {
         "consistency_rate": 10.0,
         "d_noise": 0.0,
         "d_label": "input",
+        "clean_epoch": 0,
         "ema_decay": 0.0,
         "init_std": 0.01,
     },
@@ -55,9 +56,14 @@ def dependent_defaults(given, named):
     prior, model = given["prior"], given["model"]
     on_plane = prior in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or model in LABEL_HEADS else 0.2
-    have_parts = prior in PLANAR_PRIORS or (prior == "gaussian" and given["n_z"] == 2)
+    have_parts = on_plane and prior in ("gaussian", *PLANAR_PRIORS)
     sorted_by_label = model == "supervised" and have_parts and not _unlabelled(given, named)
-    usual = {"g_rate": g_rate, "d_label": "output" if sorted_by_label else "input"}
+    rate_falls = model == "supervised" and given["lr_schedule"] == "step"
+    usual = {
+        "g_rate": g_rate,
+        "d_label": "output" if sorted_by_label else "input",
+        "clean_epoch": given["lr_mid_epoch"] if rate_falls else 0,
+    }
     return {**usual, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
 
 
@@ -74,9 +80,7 @@ def usual_batch_size(n_images):
 def _of_model(given, named):
     model = given["model"]
     if model == "supervised":
-        by_epoch = given["recipe"] == "seed" and given["lr_schedule"] == "step"
-        clean_epoch = given["lr_mid_epoch"] if by_epoch else 0
-        return {"unlabelled": _unlabelled(given, named), "clean_epoch": clean_epoch}
+        return {"unlabelled": _unlabelled(given, named)}
     if model not in CLUSTERING:
         return {}
     # The paper's two discriminators; without labels and without a cycle, most clusters stay empty.
