@@ -79,6 +79,7 @@ def describe_machine():
         "cpu_family_model": f"{info.get('cpu family', '?')}/{info.get('model', '?')}",
         "cores": len(os.sched_getaffinity(0)),
         "flags": flags,
+        "gpus": processor.gpus(),
         "kernels": processor.kernels(),
         "versions": versions,
     }

@@ -339,6 +339,7 @@ class TorchContender:
 
     def __init__(self, case, data, directory, compiled=False):
         torch.set_flush_denormal(True)  # TensorFlow does too
+        use_gpu()
         config = case.config()
         self.batch_size = config.batch_size
         self.step = STEPS[config.model](config, data.image_shape, data.n_classes, compiled=compiled)
@@ -350,6 +351,8 @@ class TorchContender:
         start = time.perf_counter()
         for index in range(steps):
             self.step(*self.batches[index % len(self.batches)])
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         return {"seconds": time.perf_counter() - start, "images": steps * self.batch_size}
 
 
@@ -357,6 +360,7 @@ class Reconstruct:
     """Encodes and decodes images in batches of the project's size, numpy in and numpy out."""
 
     def __init__(self, case, data, directory):
+        use_gpu()
         config = case.with_flags(noised=False).config()
         self.step = STEPS[config.model](config, data.image_shape, data.n_classes)
         for part in (self.step.encoder, self.step.decoder):
@@ -376,10 +380,22 @@ class Reconstruct:
 
 def reconstructed(step, images, labels):
     """Images of the decoder, float32 in the layout of PyTorch; labels as the decoder may see them."""
-    codes = step.encode(step.inputs(torch.from_numpy(images))[0])
-    return step.decode(step.decoder_input(codes, torch.from_numpy(labels).long())).numpy()
+    codes = step.encode(step.inputs(tensor(images))[0])
+    return step.decode(step.decoder_input(codes, tensor(labels).long())).cpu().numpy()
+
+
+def use_gpu():
+    """Computes on the GPU, where there is one, and multiplies there as TensorFlow does, in TF32."""
+    if torch.cuda.is_available():
+        torch.set_default_device("cuda")
+        torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def tensor(array):
+    """A numpy array where the step is computed."""
+    return torch.as_tensor(array, device=torch.get_default_device())
 
 
 def as_tensors(array):
     """Images as they are, labels as PyTorch's indices."""
-    return torch.from_numpy(array) if array.ndim == 5 else torch.from_numpy(array).long()
+    return tensor(array) if array.ndim == 5 else tensor(array).long()

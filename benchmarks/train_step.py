@@ -125,6 +125,8 @@ def measure(arguments):
     data = load_images(arguments.data_dir, count=1200 if quick else 60_000)
     machine = report.describe_machine()
     print(f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}")
+    if machine["gpus"]:
+        print("GPU: " + ", ".join(machine["gpus"]))
     print("Kernels: " + ", ".join(f"{name} {value}" for name, value in machine["kernels"].items()))
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     print(f"Images: {data.name} ({data.source}), {len(data.train_images)} of {data.image_shape}", flush=True)
@@ -142,7 +144,7 @@ def measure(arguments):
     if "scaling" in only:
         results["scaling"] = measure_scaling(data, quick)
         print_scaling(results["scaling"])
-    if only & PER_CASE:
+    if only & PER_CASE and not machine["gpus"]:  # the targets are of processors
         results["targets"] = check_targets(cases, results["cases"])
     results["seconds"] = time.perf_counter() - start
 
@@ -205,14 +207,17 @@ def start_workers(case, data, only, quick):
     Returns:
         Dicts by name: the workers, and why the others were left out.
     """
-    workers, left_out = {}, {}
+    workers, left_out, gpus = {}, {}, processor.gpus()
+    fast_bfloat16 = gpus or processor.multiplies_bfloat16()
     for name, contender in CONTENDERS.items():
         # The bare step is what everything is compared with.
         if contender.section not in only and name != "bare":
             continue
         if contender.whole_epochs and not case.fit_rounds:
             left_out[name] = "an epoch of this case would take minutes"
-        elif name == "bfloat16" and case.config().network == "conv" and not processor.multiplies_bfloat16():
+        elif name == "limit" and gpus:
+            left_out[name] = "it is that of the processor"
+        elif name == "bfloat16" and case.config().network == "conv" and not fast_bfloat16:
             left_out[name] = "this processor multiplies it in software, and convolutions take minutes"
         elif contender.package and quick:
             left_out[name] = "--quick"

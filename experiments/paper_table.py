@@ -13,7 +13,7 @@ from experiments.jobs import PLACES, Job, Places, result_path
 from experiments.list import EXPERIMENTS
 from experiments.page import read_results, write_page
 from experiments.runs import Process, run_all, shared_processes
-from utils import registry
+from utils import processor, registry
 from utils.errors import UserError
 
 COMMAND = "python -m experiments.paper_table"
@@ -46,6 +46,7 @@ def read_arguments(words):
     parser.add_argument("--table", action="store_true", help="run nothing, only write the page")
     parser.add_argument("--list", action="store_true", help="print the experiments, do nothing")
     parser.add_argument("--jobs", type=int, help="runs at a time, each on one core (default: one per core)")
+    parser.add_argument("--gpu", action="store_true", help="compute on the GPU, which all runs share")
     parser.add_argument("--data_dir", default=os.environ.get("AAE_DATA_DIR", ""), help="folder with MNIST")
     parser.add_argument(
         "--quick", action="store_true", help="tiny networks, one epoch, the embedded digits: a smoke test"
@@ -68,6 +69,8 @@ def read_arguments(words):
     arguments.seeds = seeds if arguments.seeds is None else _chosen_seeds(arguments.seeds, seeds)
     if arguments.jobs is not None and arguments.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {arguments.jobs}.")
+    if arguments.gpu and not processor.gpus():
+        raise UserError("--gpu needs an NVIDIA GPU and its driver, and there is none.")
     if arguments.data_dir:
         if not os.path.isdir(arguments.data_dir):
             raise UserError(f"--data_dir {arguments.data_dir} is not a folder.")
@@ -142,7 +145,8 @@ def run_missing(arguments, places):
     cores = sorted(os.sched_getaffinity(0))
     slots = [cores[i % len(cores)] for i in range(arguments.jobs or len(cores))]
     if not arguments.quick:
-        return run_all(jobs, slots, arguments.data_dir, Process)
+        gpu = arguments.gpu
+        return run_all(jobs, slots, arguments.data_dir, lambda *words: Process(*words, gpu), gpu)
     with shared_processes(len(slots)) as start:
         return run_all(jobs, slots, arguments.data_dir, start)
 

@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOPPED = [128 + number for number in SIGNALS] + [-number for number in SIGNALS]
 POLL_SECONDS = 0.5
 LONGEST_LINE = 300  # characters of a log's last line
-# Of a run that has a core to itself. A GPU would be shared by all of them, and no table would say so.
+# Of a run that has a core to itself, and no GPU.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -32,23 +32,26 @@ ONE_THREAD = {
 }
 
 
-def describe_processor():
-    """What a run is trained on here."""
-    return {"processor": processor.name(), "instructions": processor.instructions(), "threads": 1}
+def describe_processor(gpu=False):
+    """What a run is trained on here; with `gpu`, on all GPUs and cores, which other runs share."""
+    names = [*(processor.gpus() if gpu else ()), processor.name()]
+    threads = len(os.sched_getaffinity(0)) if gpu else 1
+    return {"processor": ", ".join(names), "instructions": processor.instructions(), "threads": threads}
 
 
 class Process:
-    """A run in a process of its own, on one core."""
+    """A run in a process of its own, on one core; with `gpu`, on what all runs share."""
 
-    def __init__(self, job, core, data_dir):
+    def __init__(self, job, core, data_dir, gpu=False):
         words = [sys.executable, str(ROOT / "main.py"), *job.words(data_dir)]
         before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {core})  # which the child inherits
+        if not gpu:
+            os.sched_setaffinity(0, {core})  # which the child inherits
         try:
             with open(job.log, "ab") as log:
                 self.process = subprocess.Popen(
                     words,
-                    env=os.environ | ONE_THREAD,
+                    env=os.environ | ({} if gpu else ONE_THREAD),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -115,7 +118,7 @@ def _run_shared(words, log):
         sys.stderr.flush()
 
 
-def run_all(jobs, cores, data_dir="", start=Process):
+def run_all(jobs, cores, data_dir="", start=Process, gpu=False):
     """Trains and collects runs, as many at a time as there are cores.
 
     Args:
@@ -123,6 +126,7 @@ def run_all(jobs, cores, data_dir="", start=Process):
         cores: numbers of the cores, one per run at a time.
         data_dir: for `main.py`.
         start: `Process`, or what `shared_processes` yields.
+        gpu: whether they compute on the GPU.
 
     Returns:
         Lines about the runs that failed, and the number of the signal that stopped the others, or None.
@@ -152,7 +156,7 @@ def run_all(jobs, cores, data_dir="", start=Process):
                         continue
                     slot = free.pop(0)
                     job.places.runs.mkdir(parents=True, exist_ok=True)
-                    write_json(job.machine, describe_processor())
+                    write_json(job.machine, describe_processor(gpu))
                     say(f"{job} begins, log in {job.log}")
                     running[slot] = (job, time.monotonic(), start(job, cores[slot], data_dir))
                 if len(signals) > told:

@@ -14,9 +14,10 @@ from benchmarks import report
 from benchmarks.cases import CASES, INFERENCE_BATCH, premade_batches, random_images
 from benchmarks.limit import add_scaled
 from benchmarks.operations import Layer, has_branches, networks, optimizer_bytes, step_flops
-from benchmarks.tensorflow_steps import BareStep, FitEpochs, Reconstruct, captured_fit
+from benchmarks.tensorflow_steps import BareStep, FitEpochs, Reconstruct, captured_fit, held_and_chosen
 from benchmarks.train_step import main, start_workers
 from models import prediction
+from models.phased_model import PhasedModel
 from training.fit import build_model
 
 # One case of each kind of step, as small as --quick makes it.
@@ -316,6 +317,16 @@ def test_bare_step_counts_the_images_of_whole_calls(batch_size, steps, tmp_path)
     assert int(bare.model.step) - before == steps
 
 
+def test_bare_step_finds_the_premade_batches_among_what_it_holds(case):
+    premade = premade_batches(*case)
+    held, batches = held_and_chosen(premade)
+    for i in range(len(premade[0])):
+        gathered = PhasedModel._gathered({name: chosen[i] for name, chosen in batches.items()}, held)
+        assert len(gathered) == len(premade)
+        for found, expected in zip(gathered, premade, strict=True):
+            np.testing.assert_array_equal(found, expected[i])
+
+
 def test_ratios_are_medians_of_pairs():
     """The machine is ten times slower in the second round, for both."""
     blocks = [(1.0, 2.0), (10.0, 20.0), (1.0, 3.0)]
@@ -397,10 +408,11 @@ def test_short_epochs_are_measured_from_checkpoint_to_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "in_hardware", "measured"),
-    [("conv28", True, True), ("conv28", False, False), ("h1000", False, True)],
+    ("name", "in_hardware", "gpus", "measured"),
+    [("conv28", True, (), True), ("conv28", False, (), False), ("h1000", False, (), True)]
+    + [("conv28", False, ("NVIDIA A",), True)],
 )
-def test_bfloat16_convolutions_in_software_are_left_out(monkeypatch, name, in_hardware, measured):
+def test_what_says_nothing_on_this_machine_is_left_out(monkeypatch, name, in_hardware, gpus, measured):
     class Idle:
         def __init__(self, target, options):
             pass
@@ -413,8 +425,11 @@ def test_bfloat16_convolutions_in_software_are_left_out(monkeypatch, name, in_ha
 
     monkeypatch.setattr("benchmarks.train_step.Worker", Idle)
     monkeypatch.setattr("utils.processor.multiplies_bfloat16", lambda: in_hardware)
+    monkeypatch.setattr("utils.processor.gpus", lambda: gpus)
     workers, left_out = start_workers(SHRUNK[name], None, {"step"}, quick=True)
+    # Convolutions in bfloat16 take minutes in software; the limit is measured on the processor.
     assert ("bfloat16" in workers) == measured == ("bfloat16" not in left_out)
+    assert ("limit" in workers) == (not gpus) == ("limit" not in left_out)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from experiments.page import mean_and_deviation, read_results, write_page
 from experiments.paper_table import COMMAND, main, read_arguments
 from experiments.runs import run_all
 from main import read_config
+from utils import processor
 from utils.errors import UserError
 from utils.files import write_json
 
@@ -34,7 +35,8 @@ folder = Path(config.run_dir)
 folder.mkdir(parents=True, exist_ok=True)
 flags = dataclasses.asdict(config)
 write_json(folder / "config.json", {{"flags": flags, "data": {{}}, "versions": {{"keras": "3"}}}})
-print("cores", len(os.sched_getaffinity(0)), "threads", os.environ["TF_NUM_INTRAOP_THREADS"])
+environment = os.environ.get("TF_NUM_INTRAOP_THREADS"), os.environ.get("CUDA_VISIBLE_DEVICES")
+print("cores", len(os.sched_getaffinity(0)), "threads", *environment)
 if os.environ.get("FAKE") == "fail" and not config.resume:
     sys.exit("main.py: error: no luck.")
 write_json(folder / "metrics.json", {{
@@ -259,7 +261,7 @@ def test_runs_are_pinned_collected_and_gone_on_with(tmp_path, places, fake_main,
 
     assert main(words) == 0
     assert "0 running, 0 waiting" in capsys.readouterr().out
-    assert (places.runs / "mixture_5-seed1.log").read_text().count("cores 1 threads 1") == 2
+    assert (places.runs / "mixture_5-seed1.log").read_text().count("cores 1 threads 1 -1") == 2
     result = json.loads((places.results / "mixture_5-seed1.json").read_text())
     assert result["figures"] == {
         "test_reconstruction_mse": 0.021,
@@ -284,6 +286,23 @@ def test_runs_are_pinned_collected_and_gone_on_with(tmp_path, places, fake_main,
     assert main(words) == 0
     assert "mixture_5 seed 1 is trained: collected." in capsys.readouterr().out
     assert places.page.read_text() == page
+
+
+def test_runs_share_a_gpu_that_is_asked_for_and_the_table_names_it(
+    places, tmp_path, fake_main, capsys, monkeypatch
+):
+    words = ["--only=mixture_5", "--seeds=0", "--gpu", f"--out={tmp_path}"]
+    monkeypatch.setattr(processor, "gpus", lambda: ())
+    assert refusal(capsys, *words).endswith("--gpu needs an NVIDIA GPU and its driver, and there is none.")
+    monkeypatch.setattr(processor, "gpus", lambda: ("NVIDIA A", "NVIDIA B"))
+    for name in ("TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["paper_table", *words]) == 0
+    cores = len(os.sched_getaffinity(0))
+    assert f"cores {cores} threads None None" in (places.runs / "mixture_5-seed0.log").read_text()
+    row = row_of(places.page.read_text(), "mixture, 5 epochs")
+    assert row["processor"].startswith(f"NVIDIA A, NVIDIA B, {processor.name()} (")
+    assert row["processor"].endswith(f", {cores} thread{'s' if cores > 1 else ''}")
 
 
 def test_a_run_is_trained_when_all_its_epochs_are(places):

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 # Those that decide how fast matrices are multiplied, each beside those before it.
@@ -21,6 +22,7 @@ LEFT = {
     "AVX10_1_512": 3,
 }
 CPU_INFO, GPU = Path("/proc/cpuinfo"), Path("/dev/nvidiactl")
+GPU_NAMES = "nvidia-smi", "--query-gpu=name", "--format=csv,noheader"
 
 
 def choose_kernels():
@@ -76,3 +78,14 @@ def cpu_info():
         return {}
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def gpus():
+    """What the GPUs call themselves that the program may use, a tuple of texts: () where there is none."""
+    if not GPU.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return ()
+    try:
+        names = subprocess.run(GPU_NAMES, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ("an NVIDIA GPU",)
+    return tuple(names.split("\n")[:-1])
