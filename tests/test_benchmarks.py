@@ -409,8 +409,12 @@ def test_short_epochs_are_measured_from_checkpoint_to_checkpoint(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "in_hardware", "gpus", "measured"),
-    [("conv28", True, (), True), ("conv28", False, (), False), ("h1000", False, (), True)]
-    + [("conv28", False, ("NVIDIA A",), True)],
+    [
+        ("conv28", True, (), True),
+        ("conv28", False, (), False),
+        ("conv28", False, ("NVIDIA A",), True),
+        ("h1000", False, (), True),
+    ],
 )
 def test_what_says_nothing_on_this_machine_is_left_out(monkeypatch, name, in_hardware, gpus, measured):
     class Idle:
