@@ -30,5 +30,4 @@ class Stopped(Exception):
 
 def first_line(error):
     """The first line of an exception's text, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -64,19 +64,14 @@ def read(settings, words):
     given = {name: values[name].value for name in fields}
     aliases = {alias: f.name for f in fields.values() for alias in f.metadata["aliases"]}
     typed = {aliases.get(name, name) for name in typed}
+    typed |= {name.removeprefix("no") for name in typed}
     named = frozenset(name for name in fields if values[name].present)
-    return Flags(
-        given, named, frozenset(named & {t.removeprefix("no") if t not in fields else t for t in typed})
-    )
+    return Flags(given, named, named & typed)
 
 
 def _define(field, values):
-    define = {
-        bool: flags.DEFINE_boolean,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-    }[type(field.default)]
+    kind = {bool: "boolean", int: "integer", float: "float", str: "string"}[type(field.default)]
+    define = getattr(flags, f"DEFINE_{kind}")
     define(field.name, field.default, field.metadata["help"], flag_values=values, module_name="main.py")
     for alias in field.metadata["aliases"]:
         flags.DEFINE_alias(alias, field.name, flag_values=values, module_name="main.py")
@@ -92,8 +87,7 @@ def _mended(message, fields):
 
 def _typed(words):
     """Names of the flags that stand on the command line itself."""
-    names = (re.match(r"--?(\w+)", word) for word in words)
-    return {match[1] for match in names if match}
+    return {match[1] for word in words if (match := re.match(r"--?(\w+)", word))}
 
 
 def _with_flag_files(words):

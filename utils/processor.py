@@ -9,18 +9,13 @@ from pathlib import Path
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 # How many of them ONEDNN_MAX_CPU_ISA leaves; what is not here leaves all.
-LEFT = {
-    "SSE41": 0,
-    "AVX": 0,
-    "AVX2": 1,
-    "AVX2_VNNI": 1,
-    "AVX2_VNNI_2": 1,
-    "AVX512_CORE": 2,
-    "AVX512_CORE_VNNI": 2,
-    "AVX512_CORE_BF16": 3,
-    "AVX512_CORE_FP16": 3,
-    "AVX10_1_512": 3,
-}
+LEVELS = (
+    ("SSE41", "AVX"),
+    ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2"),
+    ("AVX512_CORE", "AVX512_CORE_VNNI"),
+    ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512"),
+)
+LEFT = {name: count for count, names in enumerate(LEVELS) for name in names}
 CPU_INFO, GPU = Path("/proc/cpuinfo"), Path("/dev/nvidiactl")
 GPU_NAMES = "nvidia-smi", "--query-gpu=name", "--format=csv,noheader"
 
@@ -81,11 +76,11 @@ def cpu_info():
 
 
 def gpus():
-    """What the GPUs call themselves that the program may use, a tuple of texts: () where there is none."""
-    if not GPU.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    """What the NVIDIA GPUs call themselves that the program may use, a tuple of texts."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return ()
     try:
-        names = subprocess.run(GPU_NAMES, capture_output=True, text=True, check=True, timeout=60).stdout
+        names = subprocess.run(GPU_NAMES, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return ("an NVIDIA GPU",)
-    return tuple(names.split("\n")[:-1])
+        return ()
+    return tuple(names.splitlines())

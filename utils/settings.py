@@ -60,8 +60,7 @@ def check(settings):
         UserError: one line about the first one.
     """
     for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if problem := _problem(field, value):
+        if problem := _problem(field, getattr(settings, field.name)):
             raise UserError(problem)
 
 
