@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def training_batches(count, batch_size, seed, first_step=0, labelled=None):
+def training_batches(count, batch_size, seed, first_step=0, labelled=None, apart=True):
     """Batches of indices for as many steps as are asked for.
 
     Each epoch shuffles all images anew and leaves out the incomplete last batch. The order depends on
@@ -14,18 +14,35 @@ def training_batches(count, batch_size, seed, first_step=0, labelled=None):
         count: number of training images N.
         first_step: train step, from 0, to begin with.
         labelled: int (L,), indices of the labelled images, or None.
+        apart: whether they come beside the images; if not, they are half of them, or as many as there are.
 
     Returns:
-        An endless `tf.data.Dataset` of dicts: `images`, int32 (B,), and, with `labelled`, `labelled`,
+        An endless `tf.data.Dataset` of dicts: `images`, int32 (B,), and, with `labelled` apart, `labelled`,
         int32 (B,) or (L,) where L is smaller, from a shuffled order of their own.
     """
-    batches = {"images": _shuffled(count, batch_size, tf.constant([seed, 0]), first_step)}
-    if labelled is not None:
-        labelled = tf.constant(labelled, tf.int32)
+    keys = tf.constant([seed, 0]), tf.constant([seed, 1])
+    if labelled is None or apart:
+        batches = {"images": _shuffled(count, batch_size, keys[0], first_step)}
+    else:
+        others = np.setdiff1d(np.arange(count), labelled)
+        # Half of them, but no fewer than chance would bring, and some of both kinds as far as there are.
+        size = max(batch_size // 2, round(batch_size * len(labelled) / count))
+        size = min(size, len(labelled), batch_size - min(len(others), 1))
+        size = max(size, batch_size - len(others))
+        kinds = (others, batch_size - size, keys[0]), (labelled, size, keys[1])
+        parts = [_shuffled_ones(*kind, first_step) for kind in kinds if kind[1]]
+        batches = {"images": tf.data.Dataset.zip(*parts).map(lambda *chosen: tf.concat(chosen, axis=0))}
+    if labelled is not None and apart:
         size = min(batch_size, len(labelled))
-        positions = _shuffled(len(labelled), size, tf.constant([seed, 1]), first_step)
-        batches["labelled"] = positions.map(lambda chosen: tf.gather(labelled, chosen))
+        batches["labelled"] = _shuffled_ones(labelled, size, keys[1], first_step)
     return _untuned(tf.data.Dataset.zip(batches).prefetch(4))
+
+
+def _shuffled_ones(indices, batch_size, key, first_step):
+    """Endless batches of these indices, as `_shuffled` has them of all."""
+    indices = tf.constant(indices, tf.int32)
+    positions = _shuffled(len(indices), batch_size, key, first_step)
+    return positions.map(lambda chosen: tf.gather(indices, chosen))
 
 
 def _shuffled(count, batch_size, key, first_step):

@@ -11,10 +11,12 @@ import main
 from data.loading import load_data
 from evaluation import figures, pictures, plots
 from models import CLUSTERING, LABEL_HEADS, MODELS, load_model
+from models.adversarial_autoencoder import AdversarialAutoencoder
 from models.augmentation import clean_and_noised
 from models.dimensionality_reduction import too_close
 from priors.gaussian import Gaussian
 from priors.head_mixture import HeadMixture
+from training.fit import train_and_evaluate
 from training.history import read_history
 from training.run import prepare_run
 from training.settings import Config
@@ -236,6 +238,29 @@ def test_only_chosen_labels_are_shown(tmp_path):
         assert np.all(shown[hidden] == 10)
         np.testing.assert_array_equal(shown[~hidden], labels[~hidden])
         assert np.bincount(labels[~hidden]).tolist() == [20] * 10
+
+
+@pytest.mark.parametrize(("model", "labelled"), [("supervised", 64), ("semi_supervised", None)])
+def test_half_of_a_batch_has_labels_where_d_sees_them(tmp_path, monkeypatch, model, labelled):
+    class Seen(Exception):
+        pass
+
+    def fit(model, x, **arguments):
+        raise Seen(next(iter(x)))
+
+    monkeypatch.setattr(AdversarialAutoencoder, "fit", fit)
+    words = ["--model", model, "--num_samples", "200", "--n_z", "2", "--run_dir", str(tmp_path / "run")]
+    prepared = prepare_run(main.read_config(["main.py", *SMALL, *words]))
+    with prepared.lock, pytest.raises(Seen) as seen:
+        train_and_evaluate(prepared)
+    batch = {name: chosen.numpy() for name, chosen in seen.value.args[0].items()}
+    shown = np.isin(batch["images"], prepared.labelled).sum()
+    if labelled:
+        assert shown == labelled
+        assert list(batch) == ["images"]
+    else:  # those come apart, and the images are any
+        assert 8 < shown < 40
+        assert np.isin(batch["labelled"], prepared.labelled).all()
 
 
 def test_without_num_samples_all_labels_are_shown(tmp_path):

@@ -945,6 +945,33 @@ def test_labelled_batches_draw_every_labelled_image_equally_often(n_labelled, si
         assert set(epoch) <= set(labelled)
 
 
+@pytest.mark.parametrize(
+    ("n_labelled", "of_them"),
+    # Half of eight; more where there are more; all where there are few; at least one where others are few.
+    [(10, 4), (25, 4), (36, 6), (3, 3), (50, 8), (49, 7), (47, 7)],
+)
+def test_half_of_the_images_are_labelled_where_these_do_not_come_apart(n_labelled, of_them):
+    labelled = np.random.default_rng(0).permutation(50)[:n_labelled]
+
+    def steps(first, last):
+        batches = training_batches(50, 8, 0, first, labelled, apart=False).take(last - first)
+        return [batch["images"] for batch in batches.as_numpy_iterator() if list(batch) == ["images"]]
+
+    drawn = np.array(steps(0, 50))
+    shown = np.isin(drawn, labelled)
+    assert drawn.shape == (50, 8)
+    assert set(shown.sum(axis=1)) == {of_them}
+    assert len(np.unique(drawn)) == 50
+    # No image comes twice before the others of its kind.
+    for kind, size, there in (
+        (drawn[shown], of_them, n_labelled),
+        (drawn[~shown], 8 - of_them, 50 - n_labelled),
+    ):
+        epoch = kind[: there // size * size if size else 0]
+        assert len(np.unique(epoch)) == len(epoch)
+    np.testing.assert_array_equal(steps(9, 20), drawn[9:20])
+
+
 @pytest.mark.parametrize("count", [10, 23, 100, 195, 210])
 def test_balanced_choice_is_as_even_as_the_data_allows(count):
     labels = np.repeat(np.arange(10), [5, 10, 15, 20, 25, 25, 25, 25, 30, 30])

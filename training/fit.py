@@ -120,7 +120,8 @@ def _train_and_evaluate(run):
                     config.batch_size,
                     config.seed,
                     run.train_steps(begin),
-                    run.labelled if config.learns_labels else None,
+                    run.labelled,
+                    apart=config.learns_labels,
                 ),
                 strategy,
                 read=functools.partial(read_batches, images=data.train_images, labels=run.shown_labels)

@@ -47,8 +47,7 @@ def dependent_defaults(given, named):
     at a fifth, D wins.
 
     Where labels have parts of the prior, an output of D for each sorts the classes sooner. Where they have
-    none, D learns less of each, and the codes stay further from the prior; and where most images have no
-    label, their output learns nothing from those of the labels.
+    none, D learns less of each, and the codes stay further from the prior.
 
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
     last epochs, at a low rate, go without.
@@ -56,8 +55,7 @@ def dependent_defaults(given, named):
     prior, model = given["prior"], given["model"]
     on_plane = prior in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or model in LABEL_HEADS else 0.2
-    have_parts = on_plane and prior in ("gaussian", *PLANAR_PRIORS)
-    sorted_by_label = model == "supervised" and have_parts and not _unlabelled(given, named)
+    sorted_by_label = model == "supervised" and on_plane and prior in ("gaussian", *PLANAR_PRIORS)
     rate_falls = model == "supervised" and given["lr_schedule"] == "step"
     usual = {
         "g_rate": g_rate,
