@@ -55,8 +55,8 @@ class ModelSettings:
     )
     unlabelled: bool = setting(
         False,
-        "Show D the labels of num_samples images alone, and of all others that they have none; by default "
-        "with num_samples.",
+        "Show D the labels of num_samples images alone, which then make half of every batch, and of all "
+        "others that they have none; by default with num_samples.",
         "model",
         only={"model": ("supervised",)},
     )
