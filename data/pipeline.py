@@ -21,21 +21,28 @@ def training_batches(count, batch_size, seed, first_step=0, labelled=None, apart
         int32 (B,) or (L,) where L is smaller, from a shuffled order of their own.
     """
     keys = tf.constant([seed, 0]), tf.constant([seed, 1])
-    if labelled is None or apart:
+    if labelled is None:
         batches = {"images": _shuffled(count, batch_size, keys[0], first_step)}
+    elif apart:
+        size = min(batch_size, len(labelled))
+        batches = {
+            "images": _shuffled(count, batch_size, keys[0], first_step),
+            "labelled": _shuffled_ones(labelled, size, keys[1], first_step),
+        }
     else:
         others = np.setdiff1d(np.arange(count), labelled)
-        # Half of them, but no fewer than chance would bring, and some of both kinds as far as there are.
-        size = max(batch_size // 2, round(batch_size * len(labelled) / count))
-        size = min(size, len(labelled), batch_size - min(len(others), 1))
-        size = max(size, batch_size - len(others))
+        size = _labelled_in_a_batch(len(labelled), len(others), batch_size)
         kinds = (others, batch_size - size, keys[0]), (labelled, size, keys[1])
         parts = [_shuffled_ones(*kind, first_step) for kind in kinds if kind[1]]
         batches = {"images": tf.data.Dataset.zip(*parts).map(lambda *chosen: tf.concat(chosen, axis=0))}
-    if labelled is not None and apart:
-        size = min(batch_size, len(labelled))
-        batches["labelled"] = _shuffled_ones(labelled, size, keys[1], first_step)
     return _untuned(tf.data.Dataset.zip(batches).prefetch(4))
+
+
+def _labelled_in_a_batch(labelled, others, batch_size):
+    """Half of it, but no fewer than chance would bring, and some of both kinds as far as there are."""
+    size = max(batch_size // 2, round(batch_size * labelled / (labelled + others)))
+    size = min(size, labelled, batch_size - min(others, 1))
+    return max(size, batch_size - others)
 
 
 def _shuffled_ones(indices, batch_size, key, first_step):
