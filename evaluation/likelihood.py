@@ -6,6 +6,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from models.precision import exact_products
+
 # Standard deviations of the window, on pixels in [0, 1], for a rough choice with the first samples. With more
 # samples narrower windows are best, so the fine choice lies mostly below.
 BANDWIDTHS = np.geomspace(0.05, 1.0, 27)
@@ -14,6 +16,7 @@ BLOCK = 10_000  # samples that are held at a time
 IMAGES = 1000  # compared with them at a time
 
 
+@exact_products()
 def parzen_log_likelihood(blocks, images, bandwidths) -> np.ndarray:
     """Log density of images under normal windows around samples, in nats.
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.augmentation import to_unit_interval
+from models.precision import exact_products
 from utils.errors import UserError
 from utils.files import atomic_folder
 
@@ -34,6 +35,7 @@ class Part(NamedTuple):
     expected: np.ndarray
 
 
+@exact_products()
 def export(model, folder, format):
     """Writes a model's parts to a folder, whole or not at all, once they agree with the model.
 

@@ -11,6 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# On a GPU: the workers share its memory, and products are compared with numpy's.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core; threads of TensorFlow's own would get in each other's way.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
 import main
@@ -195,6 +196,19 @@ def test_a_part_that_differs_is_not_kept(make_model, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="nothing is kept"):
         make_model().export(tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_parts_are_compared_with_exact_products(make_model, tmp_path, monkeypatch):
+    inexact, difference = [], exporting._difference
+
+    def noted(*arguments):
+        inexact.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return difference(*arguments)
+
+    monkeypatch.setattr(exporting, "_difference", noted)
+    make_model().export(tmp_path / "out")
+    assert inexact
+    assert not any(inexact)
 
 
 def test_another_format_is_a_value_error(make_model, tmp_path):

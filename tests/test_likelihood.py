@@ -1,13 +1,16 @@
 """The log-likelihood under Parzen windows, against scikit-learn's and against densities that are known."""
 
+import contextlib
 import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
 from evaluation import likelihood
+from models.precision import exact_products
 
 RNG = np.random.default_rng(0)
 
@@ -20,6 +23,26 @@ def test_it_is_that_of_scikit_learn():
         # One leaf: with more, scikit-learn 1.9 is wrong about points far from all samples.
         density = KernelDensity(bandwidth=bandwidth, leaf_size=len(samples)).fit(samples.reshape(300, -1))
         np.testing.assert_allclose(row, density.score_samples(images.reshape(70, -1)), rtol=1e-4, atol=1e-3)
+
+
+def test_products_are_exact_and_afterwards_as_before(monkeypatch):
+    def exact():
+        return not tf.config.experimental.tensor_float_32_execution_enabled()
+
+    seen, log_sums = [], likelihood._log_sums
+
+    def noted(*arguments):
+        seen.append(exact())
+        return log_sums(*arguments)
+
+    monkeypatch.setattr(likelihood, "_log_sums", noted)
+    before = exact()
+    likelihood.parzen_log_likelihood([np.zeros((5, 6))], np.ones((3, 6)), [0.2])
+    with contextlib.suppress(KeyError), exact_products():
+        seen.append(exact())
+        raise KeyError
+    assert seen == [True, True]
+    assert exact() == before
 
 
 def test_blocks_of_any_size_give_what_one_gives(monkeypatch):

@@ -233,6 +233,21 @@ def test_gpu_memory_is_taken_as_needed_unless_the_user_says_otherwise(monkeypatc
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == taken
 
 
+def test_figures_come_of_exact_products(tmp_path, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    def evaluate(*_):
+        raise Seen(tf.config.experimental.tensor_float_32_execution_enabled())
+
+    monkeypatch.setattr("training.fit.evaluate", evaluate)
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    with pytest.raises(Seen) as seen:
+        run(tmp_path / "run", "--n_z", "2", "--n_epoch", "1")
+    assert seen.value.args == (False,)
+    assert tf.config.experimental.tensor_float_32_execution_enabled() == before
+
+
 def test_scikit_learn_is_kept_from_keras_alone(monkeypatch):
     """What is None there cannot be imported: it must not stay."""
     seen = []

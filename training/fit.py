@@ -19,6 +19,7 @@ from evaluation.pictures import Sitting, draw_pictures
 from models import MODELS, load_model
 from models.model_file import save_model
 from models.optimizers import FusedAdam, FusedSGD
+from models.precision import exact_products
 from models.settings import ModelSettings
 from training import callbacks
 from training.checkpoints import Checkpoint, noted
@@ -151,9 +152,10 @@ def _train_and_evaluate(run):
 
     end = Checkpoint(config.n_epoch)
     save_model(model, run.directory / "model.keras", noted(end, run.describe()))
-    codes = model.encode(data.test_images)
     n_likelihood = config.likelihood_samples if config.likelihood else 0
-    figures = evaluate(model, data, codes, reader, n_likelihood)
+    with exact_products():
+        codes = model.encode(data.test_images)
+        figures = evaluate(model, data, codes, reader, n_likelihood)
     metrics = {
         **figures,
         **({} if run.labelled is None else {"labelled_images": len(run.labelled)}),
