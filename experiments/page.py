@@ -41,7 +41,7 @@ chose are of the validation split; the distance, MSE and swap by which `--d_rate
 - *component accuracy*: share of the codes in the part of the prior that belongs to their class; *its
   ceiling*: what codes drawn from the prior would reach.
 - *minutes*: of one training by the clock, pauses and other work included, with the threads that stand after
-  the processor. A GPU before it was shared by several runs; their figures are of TF32 products.
+  the processor. A GPU before it was shared by several runs; their figures so far are of TF32 products.
 - *the paper*, *best public code*: as they were reported; "-" where nothing was.
 """
 QUICK_NOTE = """
