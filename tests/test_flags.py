@@ -537,6 +537,17 @@ def test_plateau_schedule_divides_every_rate_by_5_down_to_the_floor():
     assert config.learning_rates(10_000, [3.0, 2.0, 1.0])["ae"] == 2e-4
 
 
+@pytest.mark.parametrize("line", ["--lr_mid_epoch 3", "--lr_schedule plateau --lr_patience 1"])
+def test_d_can_keep_its_first_rate(line):
+    falling, staying = read(f"{line} --d_rate 0.5"), read(f"{line} --d_rate 0.5 --nod_rate_falls")
+    errors = [1.0] * 4
+    assert falling.learning_rates(0) == staying.learning_rates(0)
+    late = falling.learning_rates(4, errors)
+    assert late["ae"] < 1e-3
+    assert late["d"] == late["ae"] / 2
+    assert staying.learning_rates(4, errors) == late | {"d": 5e-4}
+
+
 # The program as a whole
 
 

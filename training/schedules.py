@@ -30,7 +30,8 @@ def learning_rates(settings, epoch, validation_errors=()):
         validation_errors: of the epochs before.
     """
     rate = SCHEDULES[settings.lr_schedule](settings, epoch, validation_errors)
-    rates = {"ae": rate, "d": rate * settings.d_rate, "g": rate * settings.g_rate}
+    d_rate = settings.d_rate * (rate if settings.d_rate_falls else settings.lr_start)
+    rates = {"ae": rate, "d": d_rate, "g": rate * settings.g_rate}
     if settings.learns_labels:
         rates["ce"] = rate * settings.ce_rate
     if settings.model in LABEL_HEADS and settings.cycle:

@@ -113,6 +113,9 @@ class Config(ModelSettings, UseSettings):
         1e-6, "Smallest learning rate.", "training", above=0, only={"lr_schedule": ("plateau",)}
     )
     d_rate: float = setting(0.2, "Learning rate of D, as a share of the autoencoder's.", "training", above=0)
+    d_rate_falls: bool = setting(
+        True, "Whether D's learning rate falls when the others' do, or D keeps its first one.", "training"
+    )
     g_rate: float = setting(
         0.2,
         "Learning rate of G, likewise; by default 0.2 with a gaussian prior that is not 2-D, else 1.",

@@ -48,7 +48,7 @@ def instructions():
 def precision(wanted):
     """The precision of --precision: for auto bfloat16 where it is faster, else float32.
 
-    It is faster where the processor multiplies it in hardware. Nothing was measured on a GPU: float32 there.
+    It is faster where the processor multiplies it in hardware; on a GPU it gains little (docs/speed.md).
     """
     if wanted != "auto":
         return wanted
