@@ -20,7 +20,7 @@ from benchmarks.scaling import measure_scaling, save_scaling_plot
 from benchmarks.startup import measure_startup
 from benchmarks.worker import ContenderFailed, Worker
 from utils import processor, registry
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, refuse
 from utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -87,7 +87,7 @@ def read_arguments(words):
         UserError: for what cannot be measured.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
-    parser.error = _refuse  # one line, as main.py
+    parser.error = refuse
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections to measure, separated by commas")
     parser.add_argument(
         "--cases", help="models to measure, separated by commas (default: all, or h1000 with --quick)"
@@ -113,10 +113,6 @@ def read_arguments(words):
     if arguments.results.exists() and not arguments.results.is_dir():
         raise UserError(f"--results {arguments.results} is not a folder.")
     return arguments
-
-
-def _refuse(message):
-    raise UserError(message)
 
 
 def measure(arguments):

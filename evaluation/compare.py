@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 
 from evaluation.labels import class_color
 from evaluation.plots import save_figure
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, refuse
 from utils.files import write_text
 from utils.untrusted import read_limited
 
@@ -122,7 +122,7 @@ def save_comparison(path, runs):
 def main(argv):
     """Compares the runs that the words name; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.compare", description=__doc__)
-    parser.error = _refuse  # one line, as main.py
+    parser.error = refuse
     parser.add_argument("runs", nargs="+", help="run directories, or their names in runs/")
     parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder to write to (default {FOLDER})")
     try:
@@ -136,10 +136,6 @@ def main(argv):
         return 2
     print(f"{text}\n{words.out / 'comparison.md'}\n{words.out / 'comparison.png'}")
     return 0
-
-
-def _refuse(message):
-    raise UserError(message)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from experiments.list import EXPERIMENTS
 from experiments.page import read_results, write_page
 from experiments.runs import Process, run_all, shared_processes
 from utils import processor, registry
-from utils.errors import UserError
+from utils.errors import UserError, refuse
 
 COMMAND = "python -m experiments.paper_table"
 
@@ -38,7 +38,7 @@ def read_arguments(words):
         UserError: for unknown names and for values that cannot work.
     """
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.error = _refuse  # one line, as main.py
+    parser.error = refuse
     parser.add_argument("--only", help="names of experiments, separated by commas (default: all)")
     parser.add_argument(
         "--seeds", help="of theirs, separated by commas (default: all that an experiment has)"
@@ -80,10 +80,6 @@ def read_arguments(words):
     if arguments.quick and arguments.out and arguments.out.resolve() == PLACES.page.parent:
         raise UserError(f"--out {arguments.out} is where the real results are: --quick needs another one.")
     return arguments
-
-
-def _refuse(message):
-    raise UserError(message)
 
 
 def _chosen(name, experiments):

@@ -7,7 +7,7 @@ from utils import processor
 
 # Without AVX-512 oneDNN's batch norm takes two to four times as long forward as matrix products do; backward
 # it does not.
-BY_PRODUCTS = processor.instructions() == ("avx2",) and not processor.GPU.exists()
+BY_PRODUCTS = processor.instructions() == ("avx2",) and not processor.has_gpu()
 
 
 class Dense(keras.layers.Dense):

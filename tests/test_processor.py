@@ -22,7 +22,8 @@ def on(tmp_path, monkeypatch):
         (tmp_path / "cpuinfo").write_text(f"model name\t: A\nflags\t\t: {flags}\n\nflags\t\t: other\n")
         monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(processor, "GPU", tmp_path / ("cpuinfo" if gpu else "none"))
-        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+        for name in ("ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES"):
+            monkeypatch.delenv(name, raising=False)
         if limit:
             monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
 
@@ -58,9 +59,11 @@ def test_gpus_have_the_names_that_the_driver_says(tmp_path, monkeypatch):
         assert processor.gpus() == ()
 
 
-def test_auto_is_float32_on_a_gpu_and_elsewhere(on, tmp_path, monkeypatch):
+def test_auto_is_float32_on_a_gpu_that_is_not_hidden_and_elsewhere(on, tmp_path, monkeypatch):
     on(SAPPHIRE_RAPIDS, gpu=True)
     assert processor.precision("auto") == "float32"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # the GPU is hidden
+    assert processor.precision("auto") == "bfloat16"
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "missing")
     assert processor.precision("auto") == "float32"
     assert processor.instructions() == ()

@@ -171,7 +171,7 @@ def prepare_run(config):
     # What `auto` found here, so that flags.txt repeats the run where it would find something else.
     precision = processor.precision(config.precision)
     config = dataclasses.replace(config, data=data.name, precision=precision)
-    if precision == "bfloat16" and not (processor.multiplies_bfloat16() or processor.GPU.exists()):
+    if precision == "bfloat16" and not (processor.multiplies_bfloat16() or processor.has_gpu()):
         print("warning: " + NO_BFLOAT16, flush=True)
     directory = Path(config.run_dir or _default_directory(config))
     run = Run(config, data, directory, labelled, workers=Workers(cluster) if cluster else None)

@@ -17,15 +17,16 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """A signal has stopped the training, and everything is saved.
-
-    Attributes:
-        signal: its number; `main.py` exits with 128 more, as a shell would report it.
-    """
+    """A signal has stopped the training, and all is saved; the exit status is 128 and the signal's number."""
 
     def __init__(self, signal, message):
         super().__init__(message)
         self.signal = signal
+
+
+def refuse(message):
+    """Raises a `UserError`: what argparse's parsers here do with a mistake, in one line, as main.py does."""
+    raise UserError(message)
 
 
 def first_line(error):

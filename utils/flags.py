@@ -45,7 +45,8 @@ def read(settings, words):
     Raises:
         UserError: for unknown flags, stray words, and values of another type.
     """
-    typed, words = _typed(words), list(_with_flag_files(words))
+    typed = {match[1] for word in words if (match := re.match(r"--?(\w+)", word))}
+    words = list(_with_flag_files(words))
     values = flags.FlagValues()
     fields = {field.name: field for field in dataclasses.fields(settings)}
     for field in fields.values():
@@ -83,11 +84,6 @@ def _mended(message, fields):
     if match and match[1] in fields and type(fields[match[1]].default) in KINDS:
         return f"--{match[1]} must be {KINDS[type(fields[match[1]].default)]}, got {match[2]!r}."
     return message
-
-
-def _typed(words):
-    """Names of the flags that stand on the command line itself."""
-    return {match[1] for word in words if (match := re.match(r"--?(\w+)", word))}
 
 
 def _with_flag_files(words):

@@ -17,6 +17,7 @@ LEVELS = (
 )
 LEFT = {name: count for count, names in enumerate(LEVELS) for name in names}
 CPU_INFO, GPU = Path("/proc/cpuinfo"), Path("/dev/nvidiactl")
+HIDDEN = "", "-1"  # what CUDA_VISIBLE_DEVICES hides all GPUs with
 GPU_NAMES = "nvidia-smi", "--query-gpu=name", "--format=csv,noheader"
 
 
@@ -52,7 +53,12 @@ def precision(wanted):
     """
     if wanted != "auto":
         return wanted
-    return "bfloat16" if multiplies_bfloat16() and not GPU.exists() else "float32"
+    return "bfloat16" if multiplies_bfloat16() and not has_gpu() else "float32"
+
+
+def has_gpu():
+    """Whether there is an NVIDIA GPU that the program may use."""
+    return GPU.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") not in HIDDEN
 
 
 def multiplies_bfloat16():
@@ -77,7 +83,7 @@ def cpu_info():
 
 def gpus():
     """What the NVIDIA GPUs call themselves that the program may use, a tuple of texts."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in HIDDEN:
         return ()
     try:
         names = subprocess.run(GPU_NAMES, capture_output=True, text=True, check=True).stdout

@@ -77,11 +77,8 @@ def _npy_size(file):
     """Bytes that an .npy file should have by its own header, at which `file` stands."""
     import numpy as np
 
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[np.lib.format.read_magic(file)]
-    shape, _, dtype = read_header(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read_header[np.lib.format.read_magic(file)](file)
     if dtype.itemsize == 0:
         raise ValueError("items without a size")  # any number of them would fit
     return file.tell() + math.prod(shape) * dtype.itemsize
