@@ -87,10 +87,10 @@ class TorchStep:
     """
 
     # Parts of the step that are compiled.
-    parts = ("inputs", "ae_loss", "fake_samples", "real_samples", "d_loss", "g_loss")
+    parts = ("inputs", "partly_distorted", "ae_loss", "fake_samples", "real_samples", "d_loss", "g_loss")
 
     def __init__(self, config, image_shape, n_classes, epsilon=1e-8, compiled=False):
-        self.config, self.n_classes = config, n_classes
+        self.config, self.image_shape, self.n_classes = config, image_shape, n_classes
         encoder, decoder, discriminators = networks(config, image_shape, n_classes)
         self.encoder, self.decoder = network(encoder, config), network(decoder, config)
         stacks = [network(layers, config) for layers in discriminators]
@@ -126,9 +126,35 @@ class TorchStep:
         """uint8 (B, H, W, C) to float32 in [0, 1], (B, P) or (B, C, H, W), clean and noised."""
         images = images.permute(0, 3, 1, 2) if self.config.network == "conv" else images.flatten(1)
         clean = images.to(torch.float32) / 255
+        return clean, self.with_noise(clean)
+
+    def with_noise(self, images):
         if not self.config.noised or self.config.noise_std == 0:
-            return clean, clean
-        return clean, clean + self.config.noise_std * torch.randn_like(clean)
+            return images
+        return images + self.config.noise_std * torch.randn_like(images)
+
+    def partly_distorted(self, clean, noised):
+        """As `models.augmentation.Augmentation.partly_distorted`, of images in the layout of `inputs`."""
+        if self.config.d_distortion == 0:
+            return noised
+        height, width, channels = self.image_shape
+        images = clean[::2]
+        if images.ndim == 2:
+            images = images.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        maps = self.distortion_draws(len(images)) + torch.eye(2, 3)
+        # From quarters of a side to PyTorch's places, which run from -1 to 1.
+        maps[:, :, 2] *= torch.tensor([width / (width - 1), height / (height - 1)]) / 2
+        places = functional.affine_grid(maps, list(images.shape), align_corners=True)
+        copies = functional.grid_sample(images, places, align_corners=True)
+        if clean.ndim == 2:
+            copies = copies.permute(0, 2, 3, 1).flatten(1)
+        mixed = noised.clone()
+        mixed[::2] = self.with_noise(copies)
+        return mixed
+
+    def distortion_draws(self, count):
+        """How far each entry of the maps (count, 2, 3) is from the identity's."""
+        return (2 * torch.rand(count, 2, 3) - 1) * self.config.d_distortion
 
     def encode(self, images):
         """The encoder's output (B, code)."""
@@ -175,7 +201,7 @@ class TorchStep:
         ae_loss = self.ae_loss(clean, noised, labels)
         self.update("ae", ae_loss)
 
-        fakes = self.fake_samples(noised, labels)
+        fakes = self.fake_samples(self.partly_distorted(clean, noised), labels)
         d_may_train, g_may_train = self.may_train()
         d_loss, logged = self.d_loss(self.real_samples(labels), [fake.detach() for fake in fakes])
         if d_may_train:

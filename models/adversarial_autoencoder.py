@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from models import RECONSTRUCTIONS
-from models.augmentation import clean_and_noised, to_unit_interval
+from models.augmentation import Augmentation, to_unit_interval
 from models.averages import take_up_weights
 from models.losses import discriminator_loss, generator_loss
 from models.parts import made_networks
@@ -21,7 +21,7 @@ from utils.settings import of_saved
 SEEDS_PER_STEP = 16
 
 
-class AdversarialAutoencoder(Prediction, PhasedModel):
+class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
     """An autoencoder whose codes a discriminator pushes onto a prior (arXiv 1511.05644, section 2).
 
     A subclass says what the discriminators see: `discriminator_shapes`, `real_samples` and
@@ -192,7 +192,7 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
                 `last_phase` needs.
         """
         seeds = iter(self.step_seeds(self.settings.seed, SEEDS_PER_STEP))
-        images, noised = self.clean_and_noised(data[0], next(seeds))
+        images, noised = self.clean_and_noised(data[0], seed := next(seeds))
         labels = data[1]
 
         # AE: the reconstruction of the clean image trains encoder and decoder.
@@ -204,8 +204,9 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
 
         # D and G see the same encoder, so one pass through it serves both.
         encoder_tape = tf.GradientTape()
+        inputs = self.partly_distorted(data[0], noised, seed)
         with encoder_tape:
-            fakes = self.fake_samples(self.encoder(noised, seed=next(seeds)), labels, next(seeds))
+            fakes = self.fake_samples(self.encoder(inputs, seed=next(seeds)), labels, next(seeds))
         reals = self.real_samples(labels, next(seeds))
 
         # D: learns to tell the priors' samples from the codes; the encoder must not learn from it.
@@ -262,16 +263,6 @@ class AdversarialAutoencoder(Prediction, PhasedModel):
         if self.averaged:
             step = tf.convert_to_tensor(self.step)
             take_up_weights(self.averaged, step, self.settings.ema_decay, self.distribute_strategy)
-
-    def clean_and_noised(self, images, seed):
-        """Training images, moved about, as the autoencoder's target and as the encoder's input."""
-        return clean_and_noised(images, seed, self.settings.shift, *self.disturbance)
-
-    @property
-    def disturbance(self):
-        """Standard deviation of the noise on the input now, and the share of its pixels that become 0."""
-        of = self.settings
-        return (of.input_noise, of.input_dropout) if self.disturbs else (0.0, 0.0)
 
     def test_step(self, data):
         """Adds a batch to the reconstruction error: no noise, no dropout."""

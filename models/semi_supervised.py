@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.adversarial_autoencoder import AdversarialAutoencoder
-from models.augmentation import distorted, noised, to_unit_interval
+from models.augmentation import noised, to_unit_interval
 from models.losses import label_loss, lost_information, soft_label_loss
 from models.prediction import checked_images
 
@@ -187,13 +187,6 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         if ramp := self.settings.vat_ramp:
             radius *= tf.minimum(tf.cast(self.step, tf.float32) / ramp, 1)
         return copies + radius * way
-
-    def copies(self, images, seed):
-        """Images (B, H, W, C) as float32, distorted, moved about where there is a shift, and noised."""
-        images = to_unit_interval(images)
-        if self.settings.distortion:
-            images = distorted(images, self.settings.distortion, tf.random.fold_in(seed, 3))
-        return self.clean_and_noised(images, seed)[1]
 
     # Use after training.
 

@@ -172,6 +172,14 @@ class ModelSettings:
     d_noise: float = setting(
         0.15, "Standard deviation of the noise on every code that D sees.", "training", at_least=0
     )
+    d_distortion: float = setting(
+        0.0,
+        "How far every other image is turned, scaled and sheared whose code D and G see; 0.3 is up to 17 "
+        "degrees, or 30 %; until the noise ends.",
+        "training",
+        at_least=0,
+        at_most=1,
+    )
     balance: bool = setting(
         False, "Let D and G each wait while the other is far behind; needs optimizer adam.", "training"
     )

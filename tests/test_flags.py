@@ -222,7 +222,14 @@ def test_flagfile(flagfile, option):
     lines = ("# A comment.", "", "--n_z=2", "--PMLR True", "--noised False", "--lr_start 0.01")
     name = flagfile("\n".join(lines))
     assert read(option + name) == Config(
-        n_z=2, PMLR=True, noised=False, lr_start=0.01, g_rate=1.0, d_label="output", clean_epoch=50
+        n_z=2,
+        PMLR=True,
+        noised=False,
+        lr_start=0.01,
+        g_rate=1.0,
+        d_label="output",
+        d_distortion=0.2,
+        clean_epoch=50,
     )
 
 
@@ -876,21 +883,25 @@ def test_default_rate_of_g_follows_from_the_prior(line, rate):
 
 
 @pytest.mark.parametrize(
-    ("line", "where"),
+    ("line", "where", "distortion"),
     [
-        ("--prior gaussian_mixture --n_z 20", "output"),
-        ("--prior swiss_roll --n_z 2", "output"),
-        ("--prior gaussian --n_z 2", "output"),
-        ("--prior gaussian --n_z 20", "input"),
-        ("--prior truncated_gaussian --n_z 2", "input"),
-        ("--model conditional --prior gaussian_mixture --n_z 2", "input"),
-        ("--prior gaussian_mixture --n_z 2 --num_samples 100", "output"),
-        ("--prior gaussian_mixture --n_z 2 --recipe paper", "input"),
-        ("--prior gaussian_mixture --n_z 2 --d_label input", "input"),
+        ("--prior gaussian_mixture --n_z 20", "output", 0.2),
+        ("--prior swiss_roll --n_z 2", "output", 0.2),
+        ("--prior gaussian --n_z 2", "output", 0.2),
+        ("--prior gaussian --n_z 20", "input", 0.0),
+        ("--prior truncated_gaussian --n_z 2", "input", 0.0),
+        ("--model conditional --prior gaussian_mixture --n_z 2", "input", 0.0),
+        ("--prior gaussian_mixture --n_z 2 --num_samples 100", "output", 0.2),
+        ("--prior gaussian_mixture --n_z 2 --recipe paper", "input", 0.0),
+        ("--prior gaussian_mixture --n_z 2 --d_label input", "input", 0.2),
+        ("--prior gaussian_mixture --n_z 2 --d_distortion 0", "output", 0.0),
     ],
 )
-def test_labels_with_parts_of_the_prior_pick_outputs_of_d_by_default(line, where):
-    assert read(line).d_label == where
+def test_labels_with_parts_of_the_prior_pick_outputs_of_d_that_sees_copies_by_default(
+    line, where, distortion
+):
+    config = read(line)
+    assert (config.d_label, config.d_distortion) == (where, distortion)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import trained
+from conftest import ROOT, trained
 from scipy import stats
 from scipy.ndimage import affine_transform
 
@@ -16,7 +18,7 @@ from models.networks import ConvDecoder, ConvEncoder, DenseNetwork, LabelBranche
 from models.optimizers import FusedAdam, FusedSGD
 from models.supervised import SupervisedAAE
 from priors import PRIORS
-from training.fit import steps_per_call, uses_xla
+from training.fit import build_model, steps_per_call, uses_xla
 
 # What `main.py` makes by default.
 INDEPENDENT = {"joint_discriminator": True, "cycle": True}
@@ -798,10 +800,17 @@ def test_images_are_shifted_whole_and_evenly():
     assert {int(image.sum()) for image in ones} <= {i * j for i in range(1, 5) for j in range(1, 5)}
 
 
-def test_images_are_distorted_as_scipy_does():
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("limit", [0.3, 1.0])
+def test_images_are_distorted_as_scipy_does(limit, xla):
     images = np.random.default_rng(0).random((300, 12, 8, 2)).astype(np.float32)
-    moved = distorted(images, 0.3, [1, 2]).numpy()
-    xx, xy, x, yx, yy, y = 0.3 * tf.random.stateless_uniform([6, 300], [1, 2], -1.0, 1.0).numpy()
+
+    def compiled(function, *arguments):
+        return tf.function(function, jit_compile=xla, autograph=False)(*arguments).numpy()
+
+    moved = compiled(distorted, images, limit, [1, 2], xla)
+    # XLA has draws of its own.
+    xx, xy, x, yx, yy, y = limit * compiled(tf.random.stateless_uniform, [6, 300], [1, 2], -1.0, 1.0)
     for i in (0, 7):
         matrix, middle = np.array([[1 + yy[i], yx[i]], [xy[i], 1 + xx[i]]]), np.array([5.5, 3.5])
         offset = middle - matrix @ middle + [y[i] * 12 / 4, x[i] * 8 / 4]
@@ -824,6 +833,30 @@ def test_the_target_is_the_shifted_image_without_noise(make_model):
     shifts = np.stack([padded[:, i : i + 8, j : j + 8] for i in range(5) for j in range(5)], axis=1)
     distances = np.abs(shifts - clean.numpy()[:, None]).max(axis=(2, 3, 4))
     assert distances.min(axis=1).max() < 1e-6
+
+
+def test_d_and_g_see_codes_of_distorted_copies_as_long_as_there_is_noise(make_model, batch, monkeypatch):
+    model = make_model("gaussian_mixture", 2, d_distortion=0.4, noised=True, noise_std=0.2, keep_prob=0.9)
+    seen, call = [], type(model.encoder).call
+
+    def recorded(network, inputs, *others, **named):
+        if network is model.encoder:
+            seen.append(inputs.numpy())
+        return call(network, inputs, *others, **named)
+
+    monkeypatch.setattr(type(model.encoder), "call", recorded)
+    model.train_step(batch)
+    of_ae, of_g = seen
+    np.testing.assert_array_equal(of_g[1::2], of_ae[1::2])
+    moved = np.abs(of_g - of_ae)[::2]  # the noise is the same
+    assert moved.mean(axis=(1, 2, 3)).min() > 0.01
+    copies = model.copies(batch[0][::2], model.step_seeds(model.settings.seed, 1)[0], 0.4)
+    assert np.abs(copies - of_g[::2]).max() > 0.1  # another step draws otherwise
+    seen.clear()
+    model.disturb(False)
+    model.train_step(batch)
+    of_ae, of_g = seen
+    np.testing.assert_array_equal(of_g, of_ae)
 
 
 def test_a_player_far_ahead_waits(make_model, batch):
@@ -1042,6 +1075,38 @@ def test_xla_trains_alike(fit_small):
     history, other_history = fit_small()[1], fit_small(jit_compile=True)[1]
     for name in ("reconstruction_loss", "d_loss", "g_loss", "label_loss", "cycle_loss"):
         np.testing.assert_allclose(other_history[name], history[name], rtol=0.2, err_msg=name)
+
+
+# What the steps of all flag files do, once each; the dense ones are small.
+SLOW_FILES = (
+    "best_semi_supervised",
+    "best_clustering",
+    "best_dimensionality_reduction",
+    "freiburg_3_mnist_conv_y",
+)
+XLA_FILES = [
+    "paper_supervised_gaussian_mixture_10000",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FILES),
+]
+
+
+@pytest.mark.parametrize("name", XLA_FILES)
+def test_xla_compiles_the_step_of_a_flag_file(name):
+    """On a GPU it does so by default; it knows not all of TensorFlow's operations."""
+    words = ["--d_hidden=16", "--precision=float32"]
+    words += ["--conv_widths=4,8" if "conv" in name else "--n_hidden=16"]
+    words += ["--d_distortion=0.2"] if name.startswith("paper_supervised") else []
+    config = read_config(["main.py", f"--flagfile={ROOT / 'configs' / name}.flags", *words])
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (20, 28, 28, 1), np.uint8), np.arange(20) % 10
+    model = build_model(config, SimpleNamespace(image_shape=(28, 28, 1), n_classes=10, has_attributes=False))
+    model.jit_compile = True
+    batch = tuple(map(tf.constant, (images, labels, images, labels)))
+    before = values(model.encoder.trainable_variables)
+    tf.function(model.train_step, jit_compile=True, autograph=False)(batch)
+    assert int(model.step) == 1
+    assert int(model.diverged_steps) == 0
+    assert all(changed(before, model.encoder.trainable_variables))
 
 
 def test_the_width_of_the_prior_reaches_what_is_drawn(make_model):

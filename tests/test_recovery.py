@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import main
 from models import load_model
+from models.adversarial_autoencoder import AdversarialAutoencoder
 from models.model_file import read_description, save_model
 from training import callbacks, divergence, interruptions
 from training.checkpoints import Checkpoint, noted, saved_checkpoints
@@ -555,6 +556,28 @@ def test_a_directory_that_vanishes(begun, monkeypatch, capsys):
     at_step(monkeypatch, 65 + 39, lambda model: shutil.rmtree(begun))
     assert_not_written(capsys, begun, "No such file or directory")
     assert not begun.exists()
+
+
+def test_what_fails_in_the_step_is_not_blamed_on_the_directory(begun, monkeypatch, capsys):
+    step = AdversarialAutoencoder.train_step
+
+    def with_a_large_tensor(model, data):
+        step(model, data)
+        side = 10**7 + tf.cast(model.step, tf.int32)  # which no graph is folded for
+        model.diverged_steps.assign_add(tf.reduce_sum(tf.zeros([side, side], tf.int64)))
+
+    def with_a_mistake(model, data):
+        step(model, data)
+        tf.debugging.assert_equal(model.step, tf.constant(-1, tf.int64))
+
+    monkeypatch.setattr(AdversarialAutoencoder, "train_step", with_a_large_tensor)
+    assert resume(begun) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    for part in ("There is too little memory for this", "--batch_size", "epoch_00001"):
+        assert part in line
+    monkeypatch.setattr(AdversarialAutoencoder, "train_step", with_a_mistake)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        resume(begun)
 
 
 def test_a_file_in_place_of_a_folder(begun, capsys):

@@ -46,7 +46,7 @@ def train_and_evaluate(run):
         run: a `Run`.
 
     Raises:
-        UserError: if the training diverges, or the run directory can no longer be written.
+        UserError: if the training diverges, memory runs out, or the run directory can no longer be written.
         Stopped: if SIGTERM or Ctrl-C came during the training; a checkpoint is saved.
     """
     try:
@@ -57,6 +57,13 @@ def train_and_evaluate(run):
     except (OSError, tf.errors.OpError) as error:
         if run.data.stored and run.data.train_images.shards.failure:
             raise run.data.train_images.shards.failure from None
+        if "OOM when allocating" in str(error):
+            raise UserError(
+                "There is too little memory for this: choose a smaller --batch_size, --n_hidden or "
+                f"--conv_widths. {run.last_good}"
+            ) from None
+        if first_line(error) == "Graph execution error:":  # in the train step, which writes no files
+            raise
         reason = re.sub(r"^{{.*}} ", "", first_line(error))  # TensorFlow begins with its own innards
         raise UserError(
             f"{run.directory} can no longer be written: {reason}. {run.last_good} When that is mended, go on "
