@@ -12,8 +12,9 @@ import tensorflow as tf
 from benchmarks.cases import WARM_UP_STEPS, images_to_reconstruct, labelled_indices, premade_batches
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from training import callbacks
+from training.checkpoints import least_steps
 from training.fit import build_model, steps_per_call, train_and_evaluate, uses_xla
-from training.run import LEAST_STEPS, Run
+from training.run import Run
 
 # A call of the train function takes as many steps as in `fit`, but no more than these: blocks stay short.
 STEPS_PER_CALL = {"CPU": 5, "GPU": 200}
@@ -100,7 +101,7 @@ class FitEpochs:
     def __init__(self, case, data, directory):
         self.model, self.arguments = captured_fit(case.config(), data, directory)
         steps = self.arguments["steps_per_epoch"]
-        self.epochs = math.ceil(LEAST_STEPS / steps)
+        self.epochs = math.ceil(least_steps() / steps)
         self.images = self.epochs * steps * case.config().batch_size
         # A short epoch traces the functions and visits every callback.
         self._fit(steps_per_epoch=self.model.steps_per_execution)

@@ -4,10 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
+from training.run import Run
 from utils import processor
 
 ZEN_2, ZEN_4 = "fma avx2 f16c", "fma avx2 avx512f avx512_bf16"
@@ -67,6 +69,12 @@ def test_auto_is_float32_on_a_gpu_that_is_not_hidden_and_elsewhere(on, tmp_path,
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "missing")
     assert processor.precision("auto") == "float32"
     assert processor.instructions() == ()
+
+
+@pytest.mark.parametrize(("gpu", "steps", "epochs"), [(False, 429, 1), (False, 41, 3), (True, 429, 12)])
+def test_checkpoints_are_rarer_where_steps_are_short(on, gpu, steps, epochs):
+    on(ZEN_4, gpu=gpu)
+    assert Run.epochs_between_checkpoints.fget(SimpleNamespace(steps_per_epoch=steps)) == epochs
 
 
 def test_a_named_precision_stands(on):

@@ -17,7 +17,7 @@ from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
 from data.loading import SUBSTITUTE_NOTE, load_data, prepare_data
 from models.model_file import data_differences
-from training.checkpoints import Checkpoint, choose_checkpoint, saved_checkpoints
+from training.checkpoints import Checkpoint, choose_checkpoint, least_steps, saved_checkpoints
 from training.cluster import cluster_of
 from training.history import read_history
 from training.meeting import Workers
@@ -31,7 +31,6 @@ from utils.errors import UserError, first_line
 from utils.files import remove_temporaries, write_json, write_text
 
 LOCK = ".lock"
-LEAST_STEPS = 100  # from one checkpoint to the next: saving one takes as long as some steps
 NO_BFLOAT16 = (
     "this processor has no bfloat16 instructions: --precision bfloat16 takes 1.2 to 1.5 times as long as "
     "float32, convolutions 5 to 9 times as long. --precision auto takes what is faster."
@@ -85,8 +84,8 @@ class Run:
 
     @property
     def epochs_between_checkpoints(self):
-        """1, or where epochs are short as many as have `LEAST_STEPS`."""
-        return math.ceil(LEAST_STEPS / self.steps_per_epoch)
+        """1, or where epochs are short as many as have `least_steps`."""
+        return math.ceil(least_steps() / self.steps_per_epoch)
 
     def train_steps(self, checkpoint):
         """Number of train steps from the beginning to a checkpoint."""
