@@ -138,7 +138,8 @@ class TorchStep:
         if self.config.d_distortion == 0:
             return noised
         height, width, channels = self.image_shape
-        images = clean[::2]
+        half = len(clean) // 2
+        images = clean[half:]
         if images.ndim == 2:
             images = images.view(-1, height, width, channels).permute(0, 3, 1, 2)
         maps = self.distortion_draws(len(images)) + torch.eye(2, 3)
@@ -148,9 +149,7 @@ class TorchStep:
         copies = functional.grid_sample(images, places, align_corners=True)
         if clean.ndim == 2:
             copies = copies.permute(0, 2, 3, 1).flatten(1)
-        mixed = noised.clone()
-        mixed[::2] = self.with_noise(copies)
-        return mixed
+        return torch.cat([noised[:half], self.with_noise(copies)])
 
     def distortion_draws(self, count):
         """How far each entry of the maps (count, 2, 3) is from the identity's."""

@@ -31,15 +31,16 @@ class Augmentation:
         return self.clean_and_noised(images, seed)[1]
 
     def partly_distorted(self, images, noised, seed):
-        """What the encoder sees where D and G train: `noised`, but with `d_distortion` every other is a copy.
+        """What the encoder sees where D and G train: `noised`, but with `d_distortion` half of it are copies.
 
-        Not all, as codes of images as they are, which serve, are to be matched too.
+        Not all, as codes of images as they are, which serve, are to be matched too. Where some images have no
+        label, those that have one are the second half, and copies show where more images of a class belong.
         """
         if not (self.settings.d_distortion and self.disturbs):
             return noised
-        rows = tf.range(0, tf.shape(images)[0], 2)
-        copies = self.copies(images[::2], seed, self.settings.d_distortion)
-        return tf.tensor_scatter_nd_update(noised, rows[:, None], copies)
+        half = tf.shape(images)[0] // 2
+        copies = self.copies(images[half:], tf.random.fold_in(seed, 4), self.settings.d_distortion)
+        return tf.concat([noised[:half], copies], axis=0)
 
 
 def to_unit_interval(images):

@@ -174,7 +174,7 @@ class ModelSettings:
     )
     d_distortion: float = setting(
         0.0,
-        "How far every other image is turned, scaled and sheared whose code D and G see; 0.3 is up to 17 "
+        "How far half of the images whose codes D and G see are turned, scaled and sheared; 0.3 is up to 17 "
         "degrees, or 30 %; until the noise ends.",
         "training",
         at_least=0,

@@ -29,7 +29,10 @@ BATCH, STEPS, EPOCHS = 24, 6, 2
 SHAPE = (8, 8, 1)
 TRAINED = {
     "unsupervised": {"prior": "swiss_roll", "n_z": 2},
-    "supervised": {"prior": "gaussian_mixture", "n_z": 2, "balance": True, "input_dropout": 0.1},
+    "supervised": {
+        **{"prior": "gaussian_mixture", "n_z": 2, "balance": True, "input_dropout": 0.1},
+        **{"d_label": "output", "d_distortion": 0.2},
+    },
     "semi_supervised": {
         **{"prior": "gaussian", "n_z": 3, "consistency": True, "shift": 1},
         **{"vat_radius": 1.0, "vat_ramp": 6},

@@ -238,7 +238,7 @@ def test_one_step_in_pytorch_is_one_step_here(name, last_losses, torch_step, mon
     monkeypatch.setattr(model, "real_samples", lambda labels, seed: reals)
     step.real_samples = lambda labels: [torch.from_numpy(np.array(real)) for real in reals]
     if limit := config.d_distortion:
-        seed = tf.random.fold_in(model.step_seeds(config.seed, 1)[0], 3)
+        seed = tf.random.fold_in(tf.random.fold_in(model.step_seeds(config.seed, 1)[0], 4), 3)
         draws = tf.random.stateless_uniform([6, 16], seed, -limit, limit).numpy()
         step.distortion_draws = lambda count: torch.from_numpy(draws.T.reshape(16, 2, 3).copy())
     if config.model == "semi_supervised":
