@@ -148,8 +148,8 @@ def _row(experiment, figures, results):
     """The cells of an experiment."""
     config = experiment.config()
     moved = f"yes, up to {config.shift} px" if config.shift else "no"
-    if config.consistency and config.distortion:
-        moved += f"; copies distorted, up to {config.distortion:.0%}"
+    if limit := config.d_distortion or config.consistency * config.distortion:
+        moved += f"; copies distorted, up to {limit:.0%}"
     measured = [
         mean_and_deviation(_values(figure, results), figure.decimals) if results else ABSENT
         for figure in figures

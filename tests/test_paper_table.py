@@ -161,6 +161,8 @@ def test_means_and_standard_deviations_are_those_of_numpy(places):
     assert row["validation error, %"] == "-"  # of runs that are older than the figure
     assert row["seeds"] == "3 of 5"
     assert row["shifted images"] == "no; copies distorted, up to 20%"
+    for_d = row_of(page, f"{BY_NAME['mixture_5'].title}: not run yet")
+    assert for_d["shifted images"] == "no; copies distorted, up to 20%"
     shifted = row_of(page, f"{BY_NAME['swiss_roll_best'].title}: not run yet")
     assert shifted["shifted images"] == "yes, up to 1 px"
     assert row["minutes"] == "61"
