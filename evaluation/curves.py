@@ -11,7 +11,7 @@ from evaluation.plots import save_figure
 
 
 def save_curves(path, rows, note=""):
-    """Losses, D's accuracies, reconstruction errors and learning rate against the epoch.
+    """Losses, D's accuracies, reconstruction errors, learning rate, and what there is of labels, per epoch.
 
     Args:
         rows: the rows of history.csv, dicts of floats.
@@ -28,6 +28,7 @@ def save_curves(path, rows, note=""):
     ]
     of_labels = [
         ("Validation error in percent", ["val_error_percent"], []),
+        ("Codes in their class's part of the prior", ["val_component_accuracy"], []),
         ("Labelled images", ["label_loss", "labelled_accuracy", "consistency_loss"], []),
         ("Labels obeyed", ["cycle_accuracy", "val_label_swap_accuracy"], []),
     ]

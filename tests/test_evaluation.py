@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from data.image_data import ImageData
-from evaluation import figures, pictures, plots
+from evaluation import curves, figures, pictures, plots
 
 
 def test_sliced_wasserstein_is_the_mean_over_projections():
@@ -98,3 +98,27 @@ def test_styles_switch_one_attribute_at_a_time(tmp_path, monkeypatch):
         ],
     )
     assert drawn["column_labels"] == ["as it is", "0 hat", "1 tie", "2 hair"]
+
+
+@pytest.mark.parametrize(
+    ("further", "panels"),
+    [
+        ({}, []),
+        ({"val_component_accuracy": 0.5}, ["Codes in their class's part of the prior"]),
+        (
+            {"val_error_percent": 3.0, "label_loss": 0.1, "cycle_accuracy": 0.9},
+            ["Validation error in percent", "Labelled images", "Labels obeyed"],
+        ),
+    ],
+)
+def test_the_curves_have_a_panel_of_each_kind_of_figure_that_there_is(tmp_path, monkeypatch, further, panels):
+    saved = []
+    monkeypatch.setattr(curves, "save_figure", lambda figure, *others, **named: saved.append(figure))
+    row = {"d_loss": 1.3, "d_accuracy_real": 0.5, "g_loss": 0.7, "reconstruction_loss": 0.1}
+    row |= {"val_reconstruction_mse": 0.1, "ae_learning_rate": 1e-3, **further}
+    curves.save_curves(tmp_path / "curves.png", [{"epoch": epoch, **row} for epoch in (1.0, 2.0)])
+    shown = [axes for axes in saved[0].axes if axes.get_visible()]
+    usual = ["Adversarial losses", "D's accuracy", "Reconstruction error", "Learning rate"]
+    assert [axes.get_title() for axes in shown] == [*usual, *panels]
+    drawn = [line.get_label() for axes in shown for line in axes.lines if len(line.get_xdata()) == 2]
+    assert {name for name in drawn if not name.startswith("equilibrium")} == row.keys()
