@@ -12,7 +12,7 @@ import tensorflow as tf
 from benchmarks.cases import WARM_UP_STEPS, images_to_reconstruct, labelled_indices, premade_batches
 from models.adversarial_autoencoder import AdversarialAutoencoder
 from training import callbacks
-from training.checkpoints import least_steps
+from training.checkpoints import epochs_between
 from training.fit import build_model, steps_per_call, train_and_evaluate, uses_xla
 from training.run import Run
 
@@ -101,7 +101,7 @@ class FitEpochs:
     def __init__(self, case, data, directory):
         self.model, self.arguments = captured_fit(case.config(), data, directory)
         steps = self.arguments["steps_per_epoch"]
-        self.epochs = math.ceil(least_steps() / steps)
+        self.epochs = epochs_between(steps)
         self.images = self.epochs * steps * case.config().batch_size
         # A short epoch traces the functions and visits every callback.
         self._fit(steps_per_epoch=self.model.steps_per_execution)

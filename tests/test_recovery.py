@@ -83,7 +83,7 @@ def names(directory):
 def a_checkpoint_per_epoch():
     """65 steps are enough for one."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("training.run.least_steps", lambda: 50)
+        monkeypatch.setattr("training.checkpoints.least_steps", lambda: 50)
         yield
 
 

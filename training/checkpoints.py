@@ -6,6 +6,7 @@ checkpoints are written is the business of `training.callbacks.Checkpoints`.
 """
 
 import dataclasses
+import math
 import re
 
 from models.model_file import data_differences, read_description, save_model
@@ -20,6 +21,11 @@ KEPT = 2
 def least_steps():
     """Train steps between two checkpoints: saving one takes as long as some, or as a thousand on a GPU."""
     return 5000 if processor.has_gpu() else 100
+
+
+def epochs_between(steps_per_epoch):
+    """Epochs from one checkpoint to the next: 1, or where epochs are short as many as have `least_steps`."""
+    return math.ceil(least_steps() / steps_per_epoch)
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import math
 import os
 import re
 import shlex
@@ -17,7 +16,7 @@ from data import ATTRIBUTE_DATASETS, RESIZED
 from data.image_data import ImageData, balanced_choice
 from data.loading import SUBSTITUTE_NOTE, load_data, prepare_data
 from models.model_file import data_differences
-from training.checkpoints import Checkpoint, choose_checkpoint, least_steps, saved_checkpoints
+from training.checkpoints import Checkpoint, choose_checkpoint, epochs_between, saved_checkpoints
 from training.cluster import cluster_of
 from training.history import read_history
 from training.meeting import Workers
@@ -84,8 +83,8 @@ class Run:
 
     @property
     def epochs_between_checkpoints(self):
-        """1, or where epochs are short as many as have `least_steps`."""
-        return math.ceil(least_steps() / self.steps_per_epoch)
+        """See `training.checkpoints.epochs_between`."""
+        return epochs_between(self.steps_per_epoch)
 
     def train_steps(self, checkpoint):
         """Number of train steps from the beginning to a checkpoint."""
