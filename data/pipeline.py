@@ -14,7 +14,8 @@ def training_batches(count, batch_size, seed, first_step=0, labelled=None, apart
         count: number of training images N.
         first_step: train step, from 0, to begin with.
         labelled: int (L,), indices of the labelled images, or None.
-        apart: whether they come beside the images; if not, they are half of them, or as many as there are.
+        apart: whether they come beside the images; if not, half of every batch are such, or as many as there
+            are, spread evenly.
 
     Returns:
         An endless `tf.data.Dataset` of dicts: `images`, int32 (B,), and, with `labelled` apart, `labelled`,
@@ -34,7 +35,10 @@ def training_batches(count, batch_size, seed, first_step=0, labelled=None, apart
         size = _labelled_in_a_batch(len(labelled), len(others), batch_size)
         kinds = (others, batch_size - size, keys[0]), (labelled, size, keys[1])
         parts = [_shuffled_ones(*kind, first_step) for kind in kinds if kind[1]]
-        batches = {"images": tf.data.Dataset.zip(*parts).map(lambda *chosen: tf.concat(chosen, axis=0))}
+        order = _spread(*(kind_size for _, kind_size, _ in kinds))
+        batches = {
+            "images": tf.data.Dataset.zip(*parts).map(lambda *chosen: tf.gather(tf.concat(chosen, 0), order))
+        }
     return _untuned(tf.data.Dataset.zip(batches).prefetch(4))
 
 
@@ -43,6 +47,15 @@ def _labelled_in_a_batch(labelled, others, batch_size):
     size = max(batch_size // 2, round(batch_size * labelled / (labelled + others)))
     size = min(size, labelled, batch_size - min(others, 1))
     return max(size, batch_size - others)
+
+
+def _spread(*sizes):
+    """The order in which kinds of these sizes, one after the other, are spread evenly over a batch.
+
+    Each replica, and each half of a batch, is to have its share of every kind.
+    """
+    places = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes])
+    return np.argsort(places, kind="stable")
 
 
 def _shuffled_ones(indices, batch_size, key, first_step):

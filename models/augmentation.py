@@ -33,8 +33,7 @@ class Augmentation:
     def partly_distorted(self, images, noised, seed):
         """What the encoder sees where D and G train: `noised`, but with `d_distortion` half of it are copies.
 
-        Not all, as codes of images as they are, which serve, are to be matched too. Where some images have no
-        label, those that have one are the second half, and copies show where more images of a class belong.
+        Not all, as codes of images as they are, which serve, are to be matched too.
         """
         if not (self.settings.d_distortion and self.disturbs):
             return noised

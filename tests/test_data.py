@@ -961,6 +961,8 @@ def test_half_of_the_images_are_labelled_where_these_do_not_come_apart(n_labelle
     shown = np.isin(drawn, labelled)
     assert drawn.shape == (50, 8)
     assert set(shown.sum(axis=1)) == {of_them}
+    # Either half of a batch, one of two replicas', has its share of both kinds.
+    assert np.abs(2 * shown[:, :4].sum(axis=1) - of_them).max() <= 1
     assert len(np.unique(drawn)) == 50
     # No image comes twice before the others of its kind.
     for kind, size, there in (
