@@ -905,6 +905,22 @@ def test_labels_with_parts_of_the_prior_pick_outputs_of_d_that_sees_copies_by_de
 
 
 @pytest.mark.parametrize(
+    ("line", "noise"),
+    [
+        ("--prior swiss_roll --n_z 2", 0.1),
+        ("--prior swiss_roll --n_z 4 --num_samples 100", 0.1),
+        ("--prior swiss_roll --n_z 2 --noise_std 0.2", 0.2),
+        ("--prior swiss_roll --n_z 2 --recipe paper", 0.3),
+        (f"--flagfile={ROOT / 'configs' / 'seed_supervised_swiss_roll.flags'}", 0.3),
+        ("--model conditional --prior swiss_roll --n_z 2", 0.3),
+        ("--prior gaussian_mixture --n_z 2", 0.3),
+    ],
+)
+def test_the_thin_swiss_roll_has_less_noise_by_default(line, noise):
+    assert read(line).noise_std == noise
+
+
+@pytest.mark.parametrize(
     ("line", "epochs"),
     [
         ("", 50),
