@@ -158,7 +158,8 @@ class ModelSettings:
     noised: bool = setting(True, "Add normal noise to the input in training.", "training")
     noise_std: float = setting(
         0.3,
-        "Standard deviation of that noise, on pixels in [0, 1]; 0.1 by default if supervised on swiss_roll.",
+        "Standard deviation of that noise, on pixels in [0, 1]; by default 0.1 where labels have parts of the "
+        "prior.",
         "training",
         at_least=0,
         only={"noised": (True,)},
