@@ -173,17 +173,17 @@ EXPERIMENTS = (
     ),
     Experiment(
         "mixture_10000",
-        "mixture, 10,000 labels, 20 epochs, no copies, more noise",
+        "mixture, 10,000 labels, 20 epochs",
         SUPERVISED,
         "paper_supervised_gaussian_mixture_10000.flags",
-        (*SHORT_10000, "d_distortion=0.0", "noise_std=0.3"),
+        SHORT_10000,
     ),
     Experiment(
         "swiss_roll_10000",
-        "swiss roll, 10,000 labels, 20 epochs, no copies, more noise",
+        "swiss roll, 10,000 labels, 20 epochs",
         SUPERVISED,
         "paper_supervised_swiss_roll_10000.flags",
-        (*SHORT_10000, "d_distortion=0.0", "noise_std=0.3"),
+        SHORT_10000,
     ),
     Experiment(
         "likelihood_short",

@@ -158,8 +158,8 @@ class ModelSettings:
     noised: bool = setting(True, "Add normal noise to the input in training.", "training")
     noise_std: float = setting(
         0.3,
-        "Standard deviation of that noise, on pixels in [0, 1]; by default 0.1 where labels have parts of the "
-        "prior.",
+        "Standard deviation of that noise, on pixels in [0, 1]; by default 0.1 if supervised on "
+        "the swiss roll.",
         "training",
         at_least=0,
         only={"noised": (True,)},

@@ -50,7 +50,7 @@ def dependent_defaults(given, named):
 
     Where labels have parts of the prior, an output of D for each sorts the classes sooner. Where they have
     none, D learns less of each, and the codes stay further from the prior. Distorted copies teach the encoder
-    where images belong that it has not seen; beside them, much noise only spreads codes over parts of others.
+    where images belong that it has not seen. On the roll, noise widens the ways across the parts of others.
 
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
     last epochs, at a low rate, go without.
@@ -64,7 +64,7 @@ def dependent_defaults(given, named):
         "g_rate": g_rate,
         "d_label": "output" if sorted_by_label else "input",
         "d_distortion": 0.2 if sorted_by_label else 0.0,
-        "noise_std": 0.1 if sorted_by_label and given["noised"] else 0.3,
+        "noise_std": 0.1 if sorted_by_label and prior == "swiss_roll" and given["noised"] else 0.3,
         "clean_epoch": given["lr_mid_epoch"] if rate_falls else 0,
     }
     return {**usual, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
