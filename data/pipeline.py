@@ -35,7 +35,7 @@ def training_batches(count, batch_size, seed, first_step=0, labelled=None, apart
         size = _labelled_in_a_batch(len(labelled), len(others), batch_size)
         kinds = (others, batch_size - size, keys[0]), (labelled, size, keys[1])
         parts = [_shuffled_ones(*kind, first_step) for kind in kinds if kind[1]]
-        order = _spread(*(kind_size for _, kind_size, _ in kinds))
+        order = _spread(batch_size - size, size)
         batches = {
             "images": tf.data.Dataset.zip(*parts).map(lambda *chosen: tf.gather(tf.concat(chosen, 0), order))
         }
