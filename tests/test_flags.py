@@ -229,7 +229,7 @@ def test_flagfile(flagfile, option):
         g_rate=1.0,
         d_label="output",
         d_distortion=0.2,
-        clean_epoch=50,
+        clean_epoch=90,
     )
 
 
@@ -743,6 +743,19 @@ def test_what_may_change_on_resuming(saved, line, changes):
 
 
 @pytest.mark.parametrize(
+    ("saved_epochs", "resumed_epochs"),
+    [(90, 140), (50, 50), (0, 0)],  # the default of 100 epochs; what was chosen, or an earlier default, stays
+)
+def test_a_longer_run_has_its_epochs_without_noise_at_the_new_end(empty_folder, saved_epochs, resumed_epochs):
+    config = read(f"--prior gaussian_mixture --n_z 2 --run_dir run --clean_epoch {saved_epochs}")
+    (empty_folder / "run").mkdir()
+    write_json("run/config.json", {"flags": dataclasses.asdict(config), "data": {}})
+    assert read("--resume --run_dir run").clean_epoch == saved_epochs
+    assert read("--resume --run_dir run --n_epoch 150").clean_epoch == resumed_epochs
+    assert read("--resume --run_dir run --n_epoch 150 --clean_epoch 70").clean_epoch == 70
+
+
+@pytest.mark.parametrize(
     ("line", "name"),
     [
         ("--n_z 4", "n_z"),
@@ -925,15 +938,21 @@ def test_the_thin_swiss_roll_has_less_noise_by_default(line, noise):
     ("line", "epochs"),
     [
         ("", 50),
+        ("--prior gaussian_mixture --n_z 2", 90),
+        ("--prior swiss_roll --n_z 4 --n_epoch 5000", 4990),
+        ("--prior gaussian --n_z 2 --n_epoch 30 --lr_mid_epoch 14", 20),
+        ("--prior gaussian_mixture --n_z 2 --n_epoch 30 --lr_mid_epoch 28", 28),
+        ("--prior gaussian_mixture --n_z 2 --n_epoch 30", 50),
         ("--lr_mid_epoch 14", 14),
-        ("--lr_mid_epoch 14 --clean_epoch 9", 9),
-        ("--clean_epoch 0", 0),
-        ("--lr_schedule plateau", 0),
-        ("--recipe paper", 0),
-        ("--model semi_supervised", 0),
+        ("--prior truncated_gaussian --n_z 2 --lr_mid_epoch 14", 14),
+        ("--prior gaussian_mixture --n_z 2 --clean_epoch 9", 9),
+        ("--prior gaussian_mixture --n_z 2 --clean_epoch 0", 0),
+        ("--prior gaussian_mixture --n_z 2 --lr_schedule plateau", 0),
+        ("--prior gaussian_mixture --n_z 2 --recipe paper", 0),
+        ("--model semi_supervised --prior gaussian_mixture --n_z 2", 0),
     ],
 )
-def test_noise_ends_by_default_where_the_supervised_rate_falls(line, epochs):
+def test_where_noise_ends_by_default(line, epochs):
     assert read(line).clean_epoch == epochs
 
 

@@ -149,6 +149,17 @@ def test_noise_ends_after_its_last_epoch(monkeypatch, tmp_path):
     assert seen == [True, False]
 
 
+def test_a_run_that_is_made_longer_before_its_noise_ends_is_as_a_long_one(monkeypatch, tmp_path):
+    monkeypatch.setattr("training.recipes.CLEAN_EPOCHS", 1)
+    words = [*SMALL, "--prior", "gaussian_mixture", "--n_z", "2", "--lr_mid_epoch", "1"]
+    assert run(tmp_path / "whole", *words) == 0
+    assert run(tmp_path / "parts", *words, "--n_epoch", "1") == 0
+    assert resume(tmp_path / "parts", "--n_epoch", "3") == 0
+    clean_epochs = [read_saved_config(tmp_path / name)[0].clean_epoch for name in ("whole", "parts")]
+    assert clean_epochs == [2, 2]
+    assert chaos.differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "epochs", "step", "number", "newest"),

@@ -90,4 +90,12 @@ def _resumed(config, named):
         if old != new and not (name in ("data", "precision") and new == "auto"):
             raise UserError(f"--{name} {new} differs from the run's {old}; leave it out to resume.")
     changes = {name: getattr(config, name) for name in (named & CHANGEABLE) | {"run_dir", "resume"}}
-    return dataclasses.replace(saved, **changes)
+    resumed = dataclasses.replace(saved, **changes)
+    if "clean_epoch" not in named and saved.clean_epoch == _usual_clean_epoch(saved):
+        resumed = dataclasses.replace(resumed, clean_epoch=_usual_clean_epoch(resumed))
+    return resumed
+
+
+def _usual_clean_epoch(config):
+    """The default of `clean_epoch` beside a configuration's other values: it follows the length of a run."""
+    return dependent_defaults(dataclasses.asdict(config), set())["clean_epoch"]

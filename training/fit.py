@@ -177,10 +177,9 @@ def _train_and_evaluate(run):
     names = data.label_names
     write_page(run.directory, Page(title, data.note, metrics, names, named_flags(config), commands(run)))
     tensorboard.add_scalars(figures, config.n_epoch)
+    left_out = CHANGEABLE - {"n_epoch", "clean_epoch"}
     flags = dataclasses.asdict(config).items()
-    tensorboard.add_flags(
-        {name: value for name, value in flags if name not in CHANGEABLE} | {"n_epoch": config.n_epoch}
-    )
+    tensorboard.add_flags({name: value for name, value in flags if name not in left_out})
     predictions = None
     if hasattr(model, "classify"):
         predictions = predicted_labels(sitting.probabilities, sitting.cluster_labels)

@@ -35,6 +35,9 @@ RECIPES = {
 # The paper's training in 50 epochs instead of 5000: docs/semi_supervised.md has the ablation.
 RECIPES["short"] = RECIPES["paper"] | {"shift": 2, "n_epoch": 50, "lr_mid_epoch": 25, "lr_end_epoch": 46}
 
+# As many as codes need to follow; in more, the encoder learns by heart where training images belong.
+CLEAN_EPOCHS = 10
+
 
 def dependent_defaults(given, named):
     """Defaults of flags that follow from those given: of the recipe, of the model, G's rate, the noise's end.
@@ -53,19 +56,21 @@ def dependent_defaults(given, named):
     where images belong that it has not seen. On the roll, noise widens the ways across the parts of others.
 
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
-    last epochs, at a low rate, go without.
+    last epochs go without, once the rate has fallen. Where labels have parts of the prior, these are few.
     """
     prior, model = given["prior"], given["model"]
     on_plane = prior in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or model in LABEL_HEADS else 0.2
     sorted_by_label = model == "supervised" and on_plane and prior in ("gaussian", *PLANAR_PRIORS)
-    rate_falls = model == "supervised" and given["lr_schedule"] == "step"
+    clean_epoch = given["lr_mid_epoch"] if model == "supervised" and given["lr_schedule"] == "step" else 0
+    if clean_epoch and sorted_by_label:
+        clean_epoch = max(clean_epoch, given["n_epoch"] - CLEAN_EPOCHS)
     usual = {
         "g_rate": g_rate,
         "d_label": "output" if sorted_by_label else "input",
         "d_distortion": 0.2 if sorted_by_label else 0.0,
         "noise_std": 0.1 if sorted_by_label and prior == "swiss_roll" and given["noised"] else 0.3,
-        "clean_epoch": given["lr_mid_epoch"] if rate_falls else 0,
+        "clean_epoch": clean_epoch,
     }
     return {**usual, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
 

@@ -82,9 +82,11 @@ class Config(ModelSettings, UseSettings):
     )
     clean_epoch: int = setting(
         0,
-        "Epochs with noise on the input and dropout; 0 for all; by default lr_mid_epoch if supervised.",
+        "Epochs with noise on the input and dropout; 0 for all; by default, if supervised, lr_mid_epoch, or "
+        "all but 10 where labels have parts of the prior.",
         "training",
         at_least=0,
+        changeable=True,
     )
     optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
     momentum: float = setting(
@@ -293,5 +295,5 @@ class Config(ModelSettings, UseSettings):
 
 # What says where a process works and what for, and nothing about the run.
 OF_ONE_PROCESS = ("run_dir", "resume", "prepare", *USES)
-# What may change when a run is resumed: its length, its pictures and places.
+# What may change when a run is resumed: its length and its end, its pictures and places.
 CHANGEABLE = {f.name for f in dataclasses.fields(Config) if f.metadata["changeable"]} | {"run_dir"}
