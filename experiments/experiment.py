@@ -5,12 +5,12 @@ from pathlib import Path
 
 from main import read_config
 from training.recipes import usual_batch_size
-from training.settings import CHANGEABLE, Config
+from training.settings import DECIDE_NOTHING, Config
 from utils.settings import meaningless
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Flags that decide no figure, or that have a place of their own in a result.
-NO_SETTINGS = CHANGEABLE - {"n_epoch", "clean_epoch"} | {"seed"}
+NO_SETTINGS = DECIDE_NOTHING | {"seed"}
 MNIST_IMAGES = 55_000  # for training
 # Networks and a training that take seconds: with these, figures mean nothing.
 QUICK = ("data=digits", "batch_size=128", "n_hidden=16", "d_hidden=16", "n_epoch=1")

@@ -31,7 +31,7 @@ from training.own_parts import check_own_parts, own_parts
 from training.progress import EpochLines
 from training.projector import write_projector
 from training.saved_config import saved_figures
-from training.settings import CHANGEABLE
+from training.settings import DECIDE_NOTHING
 from training.strategy import make_strategy, shared_out
 from training.tensorboard import TensorBoard
 from utils import registry
@@ -177,9 +177,8 @@ def _train_and_evaluate(run):
     names = data.label_names
     write_page(run.directory, Page(title, data.note, metrics, names, named_flags(config), commands(run)))
     tensorboard.add_scalars(figures, config.n_epoch)
-    left_out = CHANGEABLE - {"n_epoch", "clean_epoch"}
     flags = dataclasses.asdict(config).items()
-    tensorboard.add_flags({name: value for name, value in flags if name not in left_out})
+    tensorboard.add_flags({name: value for name, value in flags if name not in DECIDE_NOTHING})
     predictions = None
     if hasattr(model, "classify"):
         predictions = predicted_labels(sitting.probabilities, sitting.cluster_labels)

@@ -297,3 +297,4 @@ class Config(ModelSettings, UseSettings):
 OF_ONE_PROCESS = ("run_dir", "resume", "prepare", *USES)
 # What may change when a run is resumed: its length and its end, its pictures and places.
 CHANGEABLE = {f.name for f in dataclasses.fields(Config) if f.metadata["changeable"]} | {"run_dir"}
+DECIDE_NOTHING = CHANGEABLE - {"n_epoch", "clean_epoch"}  # no figure, that is
