@@ -175,11 +175,14 @@ def step_flops(config, image_shape, n_classes):
             + input_gradients(classifier, batch, encoder[0].n_in)
             + (weight_gradients(classifier, batch) if config.finds_clusters and not config.consistency else 0)
         )
-    if config.model in LABEL_HEADS and config.consistency:
-        # The image and its copy.
-        flops["consistency"] = forward(classifier, 2 * batch) + gradients(classifier, 2 * batch)
+    if config.consistency:
+        # The image and its copy; of a code that is no label, nobody learns from the image's.
+        labels = config.model in LABEL_HEADS
+        reads, copies = (classifier, batch) if labels else (encoder, (batch + 1) // 2)
+        learned = copies * (1 + labels)
+        flops["consistency"] = forward(reads, 2 * copies) + gradients(reads, learned)
         if config.vat_radius:
-            flops["vat"] = forward(classifier, batch) + input_gradients(classifier, batch, encoder[0].n_in)
+            flops["vat"] = forward(reads, copies) + input_gradients(reads, copies, encoder[0].n_in)
     return flops
 
 

@@ -29,7 +29,8 @@ def save_curves(path, rows, note=""):
     of_labels = [
         ("Validation error in percent", ["val_error_percent"], []),
         ("Codes in their class's part of the prior", ["val_component_accuracy"], []),
-        ("Labelled images", ["label_loss", "labelled_accuracy", "consistency_loss"], []),
+        ("Labelled images", ["label_loss", "labelled_accuracy"], []),
+        ("Consistency of copies", ["consistency_loss"], []),
         ("Labels obeyed", ["cycle_accuracy", "val_label_swap_accuracy"], []),
     ]
     for title, names, equilibria in of_labels:

@@ -156,6 +156,10 @@ class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
             "g": self.encoder.trainable_variables,
         }
 
+    def further_g_losses(self, images, seeds):
+        """What the encoder learns with G, by the names of the figures."""
+        return {}
+
     def last_phase(self, data, seeds):
         """A further phase of the train step, after G; returns what it logs."""
         return {}
@@ -231,13 +235,15 @@ class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
         with encoder_tape:
             for network, fake in zip(self.discriminators.values(), fakes, strict=True):
                 g_loss += generator_loss(network(fake, seed=next(seeds)))
-        self.update("g", encoder_tape, g_loss, g_may_train)
+            further = self.further_g_losses(data[0], seeds)
+            whole = tf.add_n([g_loss, *further.values()])
+        self.update("g", encoder_tape, whole, g_may_train)
         if self.settings.balance:
             # Of D's two terms the mean, so that ln 2 is the equilibrium of both players.
             self.last_losses.assign(tf.stack([d_loss / 2, g_loss]) / len(self.discriminators))
             logged |= {"d_skipped": ~d_may_train, "g_skipped": ~g_may_train}
 
-        logged |= {"reconstruction_loss": ae_loss, "g_loss": g_loss, **self.last_phase(data, seeds)}
+        logged |= {"reconstruction_loss": ae_loss, "g_loss": g_loss} | further | self.last_phase(data, seeds)
         losses = tf.add_n([value for name, value in logged.items() if name.endswith("loss")])
         self.diverged_steps.assign_add(tf.cast(~tf.math.is_finite(losses), tf.int64))
         self.step.assign_add(1)

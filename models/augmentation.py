@@ -41,6 +41,24 @@ class Augmentation:
         copies = self.copies(images[half:], tf.random.fold_in(seed, 4), self.settings.d_distortion)
         return tf.concat([noised[:half], copies], axis=0)
 
+    def pushed(self, copies, loss):
+        """Copies (B, H, W, C), each moved by `vat_radius` to where `loss`, a function of them, grows most.
+
+        Virtual adversarial training (arXiv 1704.03976), but the gradient is that at the copy: unlike the
+        image's own it is not 0, so no random step is needed first. Over `vat_ramp` steps the length grows
+        from 0: a label that few images teach, and the encoder first reads wrong, would stay wrong.
+        """
+        radius = self.settings.vat_radius
+        if radius == 0:
+            return copies
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(copies)
+            lost = loss(copies)
+        way = tf.math.l2_normalize(tape.gradient(lost, copies), axis=[1, 2, 3], epsilon=1e-30)
+        if ramp := self.settings.vat_ramp:
+            radius *= tf.minimum(tf.cast(self.step, tf.float32) / ramp, 1)
+        return tf.stop_gradient(copies + radius * way)
+
 
 def to_unit_interval(images):
     """uint8 pixels as float32 in [0, 1]; float32 as it is."""

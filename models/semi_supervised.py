@@ -156,37 +156,20 @@ class SemiSupervisedAAE(AdversarialAutoencoder):
         can still change their label.
         """
         images = to_unit_interval(images)
-        copies = self.copies(images, noise_seed)
         with tf.GradientTape() as tape:
             # As in training: a batch norm that has seen little would read the image otherwise.
             _, logits = self.split(self.encoder(images, seed=tf.random.fold_in(dropout_seed, 4)))
             target, loss = tf.stop_gradient(tf.nn.softmax(logits)), lost_information(logits)
-            if self.settings.vat_radius:
-                copies = tf.stop_gradient(self._pushed(copies, target, dropout_seed))
-            _, logits = self.split(self.encoder(copies, seed=dropout_seed))
-            loss += soft_label_loss(target, logits)
+
+            def misread(copies):
+                return soft_label_loss(target, self.split(self.encoder(copies, seed=dropout_seed))[1])
+
+            loss += misread(self.pushed(self.copies(images, noise_seed), misread))
         self.update("consistency", tape, loss)
         if self.finds_clusters:
             lately = tf.convert_to_tensor(self.cluster_shares)
             self.cluster_shares.assign(0.9 * lately + 0.1 * tf.reduce_mean(target, axis=0))
         return {"consistency_loss": loss}
-
-    def _pushed(self, copies, target, dropout_seed):
-        """Copies (B, H, W, C), each moved by `vat_radius` to where the encoder reads the target (B, K) least.
-
-        Virtual adversarial training (arXiv 1704.03976), but the gradient is that at the copy: unlike the
-        image's own it is not 0, so no random step is needed first. Over `vat_ramp` steps the length grows
-        from 0: a label that few images teach, and the encoder first reads wrong, would stay wrong.
-        """
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(copies)
-            _, logits = self.split(self.encoder(copies, seed=dropout_seed))
-            loss = soft_label_loss(target, logits)
-        way = tf.math.l2_normalize(tape.gradient(loss, copies), axis=[1, 2, 3], epsilon=1e-30)
-        radius = self.settings.vat_radius
-        if ramp := self.settings.vat_ramp:
-            radius *= tf.minimum(tf.cast(self.step, tf.float32) / ramp, 1)
-        return copies + radius * way
 
     # Use after training.
 

@@ -15,7 +15,8 @@ OWN_CLASS = {
 }
 MAX_CLUSTERS = 2**10
 WITH_LABEL_HEAD = {"model": LABEL_HEADS}
-READS_COPIES = {**WITH_LABEL_HEAD, "consistency": (True,)}
+MAY_READ_COPIES = {"model": ("supervised", *LABEL_HEADS)}
+READS_COPIES = {**MAY_READ_COPIES, "consistency": (True,)}
 
 
 class AboveZero(tuple):
@@ -124,14 +125,16 @@ class ModelSettings:
     )
     consistency: bool = setting(
         False,
-        "Train the encoder to read the same label, or cluster, in copies of an image that are moved about.",
+        "Train the encoder to read the same label, or cluster, in copies of an image that are moved about; "
+        "or if supervised, to give them the same code: the default on the swiss roll.",
         "model",
-        only=WITH_LABEL_HEAD,
+        only=MAY_READ_COPIES,
         before=False,
     )
     distortion: float = setting(
         0.0,
-        "How far the consistency's copies are turned, scaled and sheared; 0.3 is up to 17 degrees, or 30 %.",
+        "How far the consistency's copies are turned, scaled and sheared; 0.3 is up to 17 degrees, or 30 %; "
+        "by default 0.2 if supervised.",
         "training",
         at_least=0,
         at_most=1,
@@ -140,7 +143,7 @@ class ModelSettings:
     vat_radius: float = setting(
         0.0,
         "How far the copies are pushed to where they are read otherwise (virtual adversarial training): a "
-        "length over all pixels in [0, 1].",
+        "length over all pixels in [0, 1]; by default 0.5 if supervised.",
         "training",
         at_least=0,
         only=READS_COPIES,
@@ -151,6 +154,13 @@ class ModelSettings:
         "training",
         at_least=0,
         only={**READS_COPIES, "vat_radius": ABOVE_ZERO},
+    )
+    consistency_ramp: int = setting(
+        2500,
+        "Train steps over which the supervised model's consistency comes to its full weight.",
+        "training",
+        at_least=1,
+        only={"model": ("supervised",), "consistency": (True,)},
     )
     keep_prob: float = setting(
         0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 
 from models.adversarial_autoencoder import AdversarialAutoencoder
+from models.augmentation import to_unit_interval
+from models.losses import strayed
 
 
 @keras.saving.register_keras_serializable(package="aae")
@@ -34,6 +36,10 @@ class SupervisedAAE(AdversarialAutoencoder):
             return tf.one_hot(labels, self.n_classes + 1)
         return super().label_rows(labels)
 
+    @property
+    def logged(self):
+        return [*super().logged, *["consistency_loss"] * self.settings.consistency]
+
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]
         label_seed, code_seed, blur_seed = tf.unstack(tf.random.split(seed, 3))
@@ -48,3 +54,23 @@ class SupervisedAAE(AdversarialAutoencoder):
 
     def fake_samples(self, codes, labels, seed):
         return (self.with_label(codes, labels, seed),)
+
+    def further_g_losses(self, images, seeds):
+        """The consistency: G also learns to leave a copy of an image near the image's code.
+
+        Codes of a class then draw together, which leaves gaps between those of two classes that lie side by
+        side in the prior, and fewer new images land beyond an end. Half of the images serve for all. While
+        most still have to find their part of the prior, it has little weight.
+        """
+        if not self.settings.consistency:
+            return {}
+        copies_seed, dropout_seed = next(seeds), next(seeds)
+        images = to_unit_interval(images[: (tf.shape(images)[0] + 1) // 2])
+        targets = tf.stop_gradient(self.encoder(images))
+
+        def loss(copies):
+            return strayed(self.encoder(copies, seed=dropout_seed), targets)
+
+        left = 1 - tf.minimum(tf.cast(self.step, tf.float32) / self.settings.consistency_ramp, 1)
+        weight = tf.exp(-5 * left**2)
+        return {"consistency_loss": weight * loss(self.pushed(self.copies(images, copies_seed), loss))}

@@ -31,7 +31,8 @@ TRAINED = {
     "unsupervised": {"prior": "swiss_roll", "n_z": 2},
     "supervised": {
         **{"prior": "gaussian_mixture", "n_z": 2, "balance": True, "input_dropout": 0.1},
-        **{"d_label": "output", "d_distortion": 0.2},
+        **{"d_label": "output", "d_distortion": 0.2, "consistency": True, "distortion": 0.2},
+        **{"vat_radius": 0.5, "consistency_ramp": 6},
     },
     "semi_supervised": {
         **{"prior": "gaussian", "n_z": 3, "consistency": True, "shift": 1},

@@ -36,10 +36,13 @@ def case(request):
 
 @pytest.fixture(scope="module")
 def graph(case):
-    """The traced train function of the case."""
-    batch = tuple(array[0] for array in premade_batches(*case))
+    return traced_train_function(*case)
+
+
+def traced_train_function(config, data):
+    batch = tuple(array[0] for array in premade_batches(config, data))
     iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
-    return build_model(*case).make_train_function().get_concrete_function(iterator).graph
+    return build_model(config, data).make_train_function().get_concrete_function(iterator).graph
 
 
 def test_operations_are_those_of_the_traced_train_function(case, graph):
@@ -69,6 +72,16 @@ def test_operations_of_the_consistency():
     assert learned["cycle"] == counted[0]["cycle"]
     alone = step_flops(dataclasses.replace(clusters, consistency=False, vat_radius=0.0), (28, 28, 1), 10)
     assert alone["cycle"] == learned["cycle"] + 2 * 32 * sum(layers)
+
+
+def test_operations_of_the_consistency_of_codes():
+    case = SHRUNK["h1000"].with_flags(consistency="true")
+    config, data = case.config(), case.images(IMAGES)
+    needed = step_flops(config, data.image_shape, data.n_classes)
+    # 784-16-16-2 of half of 32 images, whose copies are pushed.
+    assert needed["vat"] == 2 * 16 * 2 * (784 * 16 + 16 * 16 + 16 * 2)
+    traced = traced_flops(traced_train_function(config, data))
+    assert traced == sum(needed.values()) + beyond_need(config, data.n_classes)
 
 
 def beyond_need(config, n_classes):

@@ -104,7 +104,10 @@ def test_styles_switch_one_attribute_at_a_time(tmp_path, monkeypatch):
     ("further", "panels"),
     [
         ({}, []),
-        ({"val_component_accuracy": 0.5}, ["Codes in their class's part of the prior"]),
+        (
+            {"val_component_accuracy": 0.5, "consistency_loss": 0.3},
+            ["Codes in their class's part of the prior", "Consistency of copies"],
+        ),
         (
             {"val_error_percent": 3.0, "label_loss": 0.1, "cycle_accuracy": 0.9},
             ["Validation error in percent", "Labelled images", "Labels obeyed"],

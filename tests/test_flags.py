@@ -370,6 +370,9 @@ IDLE = {
     "--ce_rate 2": "--model supervised",
     "--model semi_supervised --cycle false --cycle_rate 2": "--cycle False",
     "--model semi_supervised --consistency_rate 2": "--consistency False",
+    "--model supervised --consistency --consistency_rate 2": "--model supervised",
+    "--model supervised --consistency_ramp 9": "--consistency False",
+    "--model conditional --consistency": "--model conditional",
     "--model clustering --distortion 0.2": "--consistency False",
     "--model semi_supervised --vat_radius 1": "--consistency False",
     "--model semi_supervised --consistency --vat_ramp 9": "--vat_radius 0.0",
@@ -915,6 +918,26 @@ def test_labels_with_parts_of_the_prior_pick_outputs_of_d_that_sees_copies_by_de
 ):
     config = read(line)
     assert (config.d_label, config.d_distortion) == (where, distortion)
+
+
+@pytest.mark.parametrize(
+    ("line", "consistency", "distortion", "radius"),
+    [
+        ("--prior swiss_roll --n_z 2", True, 0.2, 0.5),
+        ("--prior swiss_roll --n_z 2 --num_samples 100", True, 0.2, 0.5),
+        ("--prior swiss_roll --n_z 2 --vat_radius 0", True, 0.2, 0.0),
+        ("--prior swiss_roll --n_z 2 --noconsistency", False, 0.0, 0.0),
+        ("--prior swiss_roll --n_z 2 --recipe paper", False, 0.0, 0.0),
+        ("--prior gaussian_mixture --n_z 2", False, 0.0, 0.0),
+        ("--prior gaussian_mixture --n_z 2 --consistency", True, 0.2, 0.5),
+        ("--prior gaussian_mixture --n_z 2 --consistency --distortion 0.1", True, 0.1, 0.5),
+        ("--model unsupervised --prior swiss_roll --n_z 2", False, 0.0, 0.0),
+        ("--model semi_supervised --prior swiss_roll --n_z 2 --consistency", True, 0.0, 0.0),
+    ],
+)
+def test_copies_stay_near_their_images_on_the_roll_by_default(line, consistency, distortion, radius):
+    config = read(line)
+    assert (config.consistency, config.distortion, config.vat_radius) == (consistency, distortion, radius)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
@@ -33,6 +34,13 @@ def test_label_loss_is_the_cross_entropy_of_the_softmax():
     p /= p.sum(axis=1, keepdims=True)
     expected = -np.log(p[np.arange(6), labels]).mean()
     np.testing.assert_allclose(losses.label_loss(labels, logits), expected, rtol=1e-5)
+
+
+def test_strayed_is_the_mean_of_a_share_of_each_distance():
+    codes = np.array([[0, 0], [1, 2], [3, 0], [1e6, 0]], np.float32)
+    targets = np.array([[0, 0], [1, 2.3], [0, 4], [0, 0]], np.float32)
+    expected = [0, 0.09 / 0.27, 25 / 25.18, 1]
+    assert float(losses.strayed(codes, targets)) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_lost_information_is_of_entropies():

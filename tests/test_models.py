@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import keras
@@ -329,6 +330,7 @@ def test_label_of_a_label_free_prior_has_the_marginal_of_the_data(make_model):
     ("name", "options", "further"),
     [
         *((name, {}, FURTHER_PHASES.get(name, set())) for name in MODELS),
+        ("supervised", {"consistency": True, "vat_radius": 1.0, "consistency_ramp": 1}, set()),
         ("semi_supervised", INDEPENDENT, {"ce", "cycle"}),
         ("semi_supervised", {"consistency": True, "vat_radius": 1.0}, {"ce", "consistency"}),
         ("clustering", CLUSTERS_OF_COPIES, {"consistency"}),
@@ -367,6 +369,7 @@ def test_each_phase_trains_its_own_variables_only(make_model, labelled_batch, na
     ("name", "options"),
     [
         ("conditional", {"network": "conv", "conv_widths": "4,8", "batch_norm": True}),
+        ("supervised", {"consistency": True, "distortion": 0.2, "vat_radius": 1.0, "batch_norm": True}),
         ("semi_supervised", INDEPENDENT | {"consistency": True, "distortion": 0.2, "vat_radius": 1.0}),
         ("clustering", INDEPENDENT | CLUSTERS_OF_COPIES | {"batch_norm": True}),
         ("dimensionality_reduction", INDEPENDENT),
@@ -472,6 +475,16 @@ def test_consistency_brings_a_copy_to_what_is_read_in_the_image(make_model, batc
     assert distance() < 0.5 * before
 
 
+def misread(model, target, seed):
+    """The cross entropy of a target (B, K) and of what the encoder reads in copies, a function of these."""
+
+    def loss(copies):
+        logits = model.encoder(copies, seed=seed)[:, model.n_z :]
+        return -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(logits), axis=1))
+
+    return loss
+
+
 def test_vat_pushes_each_copy_to_where_its_target_is_read_least(make_model, batch):
     model = make_model(
         "gaussian", 2, model="semi_supervised", consistency=True, vat_radius=0.5, keep_prob=1.0
@@ -483,7 +496,7 @@ def test_vat_pushes_each_copy_to_where_its_target_is_read_least(make_model, batc
         logits = model.encoder(images).numpy()[:, 2:].astype(np.float64)
         return -np.sum(target * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))), axis=1)
 
-    pushed = model._pushed(copies, target, [3, 4])
+    pushed = model.pushed(copies, misread(model, target, [3, 4]))
     way = (pushed - copies).numpy()
     assert np.sqrt(np.sum(way**2, axis=(1, 2, 3))) == pytest.approx([0.5] * 6, rel=1e-4)
     # A small step that way costs more than one any other way: no random one comes near.
@@ -504,7 +517,7 @@ def test_the_push_grows_over_the_first_steps(make_model, batch):
     copies = model.copies(batch[0], [1, 2])
     for step, length in ((0, 0), (30, 0.15), (100, 0.5), (300, 0.5)):
         model.step.assign(step)
-        way = model._pushed(copies, model.classify(batch[0]), [3, 4]) - copies
+        way = model.pushed(copies, misread(model, model.classify(batch[0]), [3, 4])) - copies
         np.testing.assert_allclose(np.sqrt(np.sum(way**2, axis=(1, 2, 3))), length, rtol=1e-3)
 
 
@@ -512,7 +525,7 @@ def test_the_consistency_learns_from_the_pushed_copies(make_model, batch):
     options = {"model": "semi_supervised", "consistency": True, "keep_prob": 1.0}
     plain, model = (make_model("gaussian", 2, vat_radius=radius, **options) for radius in (0.0, 2.0))
     target = model.classify(batch[0])
-    pushed = model._pushed(model.copies(batch[0], [1, 2]), target, [3, 4])
+    pushed = model.pushed(model.copies(batch[0], [1, 2]), misread(model, target, [3, 4]))
     expected = tf.keras.losses.categorical_crossentropy(target, model.probabilities(pushed)).numpy().mean()
     expected += lost(model, batch[0])
     loss, without = (
@@ -532,11 +545,10 @@ def test_the_consistency_learns_neither_its_target_nor_its_push(make_model, batc
         return model.encoder(of, seed=seed)[:, 2:]
 
     # The image is read as in training, by its batch's norm.
-    target = tf.nn.softmax(read(images))
-    pushed = model._pushed(model.copies(batch[0], [1, 2]), target, seed)
+    of_copies = misread(model, tf.nn.softmax(read(images)), seed)
+    pushed = model.pushed(model.copies(batch[0], [1, 2]), of_copies)
     with tf.GradientTape() as tape:
-        loss = -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(read(pushed)), axis=1))
-        loss += lost_information(read(images))
+        loss = of_copies(pushed) + lost_information(read(images))
     variables = model.encoder.trainable_variables
     expected = tape.gradient(loss, variables)
     found = []
@@ -547,6 +559,52 @@ def test_the_consistency_learns_neither_its_target_nor_its_push(make_model, batc
     assert float(found_loss) == pytest.approx(float(loss), rel=1e-5)
     for found, wanted in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+OF_CODES = {"consistency": True, "distortion": 0.2, "vat_radius": 0.5, "consistency_ramp": 200}
+
+
+def test_a_supervised_copy_learns_to_stay_near_its_image(make_model, batch):
+    """Half of the images, rounded up: pushed away from a code that does not move."""
+    model = make_model("swiss_roll", 2, keep_prob=0.5, **OF_CODES)
+    images, (copies_seed, dropout_seed) = batch[0][:25], ([1, 2], [3, 4])
+    half, targets = images[:13], model.encode(images[:13])
+
+    def apart(copies):
+        codes = model.encoder(copies, seed=dropout_seed)
+        squared = tf.reduce_sum((codes - targets) ** 2, axis=1)
+        return tf.reduce_mean(1 - 0.18 / (0.18 + squared))
+
+    copies = model.copies(half, copies_seed)
+    pushed = model.pushed(copies, apart)
+    assert apart(pushed) > apart(copies)
+    variables = model.encoder.trainable_variables
+    with tf.GradientTape() as tape:
+        loss = apart(pushed)
+    expected = tape.gradient(loss, variables)
+    for step, weight in ((0, math.exp(-5)), (100, math.exp(-1.25)), (200, 1), (900, 1)):
+        model.step.assign(step)
+        with tf.GradientTape() as tape:
+            found = model.further_g_losses(images, iter([copies_seed, dropout_seed]))["consistency_loss"]
+        assert float(found) == pytest.approx(weight * float(loss), rel=1e-4)
+        for gradient, of_loss in zip(tape.gradient(found, variables), expected, strict=True):
+            np.testing.assert_allclose(gradient, weight * of_loss, atol=1e-5)
+
+
+def test_g_learns_the_consistency_beside_its_own_loss(make_model, batch):
+    model = make_model("swiss_roll", 2, **OF_CODES)
+    losses, update = {}, model.update
+
+    def recorded(phase, tape, loss, *others):
+        losses[phase] = float(loss)
+        update(phase, tape, loss, *others)
+
+    model.update, model.step_seeds = recorded, lambda *_: tf.unstack(tf.random.split([5, 6], 16))
+    model.step.assign(200)
+    model.train_step(batch)
+    logged = {name: float(value) for name, value in model.get_metrics_result().items()}
+    assert logged["consistency_loss"] > 0.01
+    assert losses["g"] == pytest.approx(logged["g_loss"] + logged["consistency_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["semi_supervised", "clustering", "dimensionality_reduction"])
@@ -1096,7 +1154,8 @@ def test_xla_compiles_the_step_of_a_flag_file(name):
     """On a GPU it does so by default; it knows not all of TensorFlow's operations."""
     words = ["--d_hidden=16", "--precision=float32"]
     words += ["--conv_widths=4,8" if "conv" in name else "--n_hidden=16"]
-    words += ["--d_distortion=0.2"] if name.startswith("paper_supervised") else []
+    copies = ["--d_distortion=0.2", "--consistency", "--distortion=0.2", "--vat_radius=0.5"]
+    words += copies if name.startswith("paper_supervised") else []
     config = read_config(["main.py", f"--flagfile={ROOT / 'configs' / name}.flags", *words])
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (20, 28, 28, 1), np.uint8), np.arange(20) % 10

@@ -25,6 +25,9 @@ RECIPES = {
         "consistency_rate": 10.0,
         "d_noise": 0.0,
         "d_distortion": 0.0,
+        "consistency": False,
+        "distortion": 0.0,
+        "vat_radius": 0.0,
         "noise_std": 0.3,
         "d_label": "input",
         "clean_epoch": 0,
@@ -65,12 +68,17 @@ def dependent_defaults(given, named):
     clean_epoch = given["lr_mid_epoch"] if model == "supervised" and given["lr_schedule"] == "step" else 0
     if clean_epoch and sorted_by_label:
         clean_epoch = max(clean_epoch, given["n_epoch"] - CLEAN_EPOCHS)
+    consistency = sorted_by_label and prior == "swiss_roll"
+    copied = model == "supervised" and (given["consistency"] if "consistency" in named else consistency)
     usual = {
         "g_rate": g_rate,
         "d_label": "output" if sorted_by_label else "input",
         "d_distortion": 0.2 if sorted_by_label else 0.0,
         "noise_std": 0.1 if sorted_by_label and prior == "swiss_roll" and given["noised"] else 0.3,
         "clean_epoch": clean_epoch,
+        "consistency": consistency,
+        "distortion": 0.2 if copied else 0.0,
+        "vat_radius": 0.5 if copied else 0.0,
     }
     return {**usual, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
 
