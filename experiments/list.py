@@ -181,7 +181,7 @@ EXPERIMENTS = (
         "swiss roll, 10,000 labels, 20 epochs",
         SUPERVISED,
         "paper_supervised_swiss_roll_10000.flags",
-        (*SHORT_10000, "consistency=false"),
+        SHORT_10000,
     ),
     Experiment(
         "likelihood_short",
