@@ -45,8 +45,8 @@ def soft_label_loss(probabilities, logits):
 def strayed(codes, targets):
     """How far codes (B, n_z) are from their targets, as a share from 0 to 1: the supervised consistency.
 
-    The mean of d^2 / (d^2 + 0.18), d the distance: half where it is 0.42. The bound lets an image that lies in
-    the wrong part of the prior leave it while its copies stay.
+    The mean of d^2 / (d^2 + 0.18), d the distance: half where it is 0.42. The bound lets an image that lies
+    in the wrong part of the prior leave it while its copies stay.
     """
     squared = tf.reduce_sum(tf.math.squared_difference(codes, targets), axis=1)
     return tf.reduce_mean(squared / (squared + 0.18))
