@@ -157,7 +157,7 @@ class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
         }
 
     def further_g_losses(self, images, seeds):
-        """What the encoder learns with G, by the names of the figures."""
+        """Terms that G's loss gains, by the names that they are logged by; images as in `train_step`."""
         return {}
 
     def last_phase(self, data, seeds):

@@ -38,7 +38,8 @@ class SupervisedAAE(AdversarialAutoencoder):
 
     @property
     def logged(self):
-        return [*super().logged, *["consistency_loss"] * self.settings.consistency]
+        consistency = ["consistency_loss"] if self.settings.consistency else []
+        return [*super().logged, *consistency]
 
     def real_samples(self, labels, seed):
         count = tf.shape(labels)[0]

@@ -56,7 +56,8 @@ def dependent_defaults(given, named):
 
     Where labels have parts of the prior, an output of D for each sorts the classes sooner. Where they have
     none, D learns less of each, and the codes stay further from the prior. Distorted copies teach the encoder
-    where images belong that it has not seen. On the roll, noise widens the ways across the parts of others.
+    where images belong that it has not seen. On the roll, noise widens the ways across the parts of others,
+    and new images land too far along it, less so if G has learned to leave copies near their images.
 
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
     last epochs go without, once the rate has fallen. Where labels have parts of the prior, these are few.
@@ -68,15 +69,15 @@ def dependent_defaults(given, named):
     clean_epoch = given["lr_mid_epoch"] if model == "supervised" and given["lr_schedule"] == "step" else 0
     if clean_epoch and sorted_by_label:
         clean_epoch = max(clean_epoch, given["n_epoch"] - CLEAN_EPOCHS)
-    consistency = sorted_by_label and prior == "swiss_roll"
-    copied = model == "supervised" and (given["consistency"] if "consistency" in named else consistency)
+    on_roll = sorted_by_label and prior == "swiss_roll"
+    copied = model == "supervised" and (given["consistency"] if "consistency" in named else on_roll)
     usual = {
         "g_rate": g_rate,
         "d_label": "output" if sorted_by_label else "input",
         "d_distortion": 0.2 if sorted_by_label else 0.0,
-        "noise_std": 0.1 if sorted_by_label and prior == "swiss_roll" and given["noised"] else 0.3,
+        "noise_std": 0.1 if on_roll and given["noised"] else 0.3,
         "clean_epoch": clean_epoch,
-        "consistency": consistency,
+        "consistency": on_roll,
         "distortion": 0.2 if copied else 0.0,
         "vat_radius": 0.5 if copied else 0.0,
     }
