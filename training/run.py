@@ -21,7 +21,7 @@ from training.cluster import cluster_of
 from training.history import read_history
 from training.meeting import Workers
 from training.memory import refuse_what_cannot_fit
-from training.recipes import usual_batch_size
+from training.recipes import with_data
 from training.refusals import refuse_attributes, refuse_image_shape, refuse_uneven
 from training.saved_config import read_saved_config
 from training.settings import CHANGEABLE, Config
@@ -156,8 +156,7 @@ def prepare_run(config):
     refuse_what_cannot_fit(config, data.image_shape, data.n_classes)
     if config.resume:
         data = _same_data(Path(config.run_dir), data)
-    batch_size = config.batch_size or usual_batch_size(len(data.train_images))
-    config = dataclasses.replace(config, batch_size=batch_size)
+    config = with_data(config, len(data.train_images))
     if cluster:
         refuse_uneven(config, cluster.size)
     if config.batch_size > len(data.train_images):

@@ -15,6 +15,7 @@ from utils.settings import check, setting
 
 SGD = {"optimizer": ("sgd",)}
 STEP = {"lr_schedule": ("step",)}
+PLATEAU = {"lr_schedule": ("plateau",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +81,6 @@ class Config(ModelSettings, UseSettings):
         "training",
         at_least=0,
     )
-    clean_epoch: int = setting(
-        0,
-        "Epochs with noise on the input and dropout; 0 for all; by default, if supervised, lr_mid_epoch, or "
-        "all but 10 where labels have parts of the prior.",
-        "training",
-        at_least=0,
-        changeable=True,
-    )
     optimizer: str = setting("adam", "Of every phase.", "training", choices=["adam", "sgd"])
     momentum: float = setting(
         0.9, "Of the autoencoder, the cross entropy and the cycle.", "training", at_least=0, below=1, only=SGD
@@ -101,19 +94,23 @@ class Config(ModelSettings, UseSettings):
         choices=SCHEDULES,
     )
     lr_mid: float = setting(1e-4, "Learning rate after lr_mid_epoch epochs.", "training", above=0, only=STEP)
-    lr_mid_epoch: int = setting(50, "Epochs with lr_start.", "training", at_least=1, only=STEP)
+    lr_mid_epoch: int = setting(
+        50, "Epochs with lr_start; 0, the roll's default: 6,400 steps.", "training", at_least=0, only=STEP
+    )
     lr_end: float = setting(1e-4, "Learning rate after lr_end_epoch epochs.", "training", above=0, only=STEP)
     lr_end_epoch: int = setting(100, "Epochs with lr_start and lr_mid.", "training", only=STEP)
-    lr_patience: int = setting(
-        5,
-        "Epochs without a better validation error before the rate falls.",
+    clean_epoch: int = setting(
+        0,
+        "Epochs with noise on the input and dropout; 0 for all; by default, if supervised, lr_mid_epoch, or "
+        "all but 10 where labels have parts of the prior.",
         "training",
-        at_least=1,
-        only={"lr_schedule": ("plateau",)},
+        at_least=0,
+        changeable=True,
     )
-    lr_floor: float = setting(
-        1e-6, "Smallest learning rate.", "training", above=0, only={"lr_schedule": ("plateau",)}
+    lr_patience: int = setting(
+        5, "Epochs of no better validation error before the rate falls.", "training", at_least=1, only=PLATEAU
     )
+    lr_floor: float = setting(1e-6, "Smallest learning rate.", "training", above=0, only=PLATEAU)
     d_rate: float = setting(0.2, "Learning rate of D, as a share of the autoencoder's.", "training", above=0)
     d_rate_falls: bool = setting(
         True, "Whether D's learning rate falls when the others' do, or D keeps its first one.", "training"
