@@ -711,6 +711,14 @@ def test_small_data_get_small_batches(monkeypatch, empty_folder, n_images, words
     assert read("--flagfile=run/flags.txt --run_dir again").batch_size == batch_size
 
 
+def test_a_run_notes_when_its_rate_falls(empty_folder):
+    run = prepare_run(read("--data digits --prior swiss_roll --n_z 2 --n_epoch 8 --run_dir run"))
+    assert run.config.lr_mid_epoch == 6
+    assert read("--flagfile=run/flags.txt --run_dir again").lr_mid_epoch == 6
+    # A run that is made longer does not go back to the rate that it has left.
+    assert read("--resume --run_dir run --n_epoch 100").lr_mid_epoch == 6
+
+
 @pytest.fixture
 def saved(empty_folder):
     """The configuration of a run that was left in the folder `run`."""
