@@ -712,11 +712,12 @@ def test_small_data_get_small_batches(monkeypatch, empty_folder, n_images, words
 
 
 def test_a_run_notes_when_its_rate_falls(empty_folder):
-    run = prepare_run(read("--data digits --prior swiss_roll --n_z 2 --n_epoch 8 --run_dir run"))
-    assert run.config.lr_mid_epoch == 6
-    assert read("--flagfile=run/flags.txt --run_dir again").lr_mid_epoch == 6
-    # A run that is made longer does not go back to the rate that it has left.
-    assert read("--resume --run_dir run --n_epoch 100").lr_mid_epoch == 6
+    run = prepare_run(
+        read("--data digits --prior swiss_roll --n_z 2 --batch_size 8 --n_epoch 8 --run_dir run")
+    )
+    assert run.config.lr_mid_epoch == 40  # 6,400 steps, 164 an epoch
+    assert read("--flagfile=run/flags.txt --run_dir again").lr_mid_epoch == 40
+    assert read("--resume --run_dir run --n_epoch 100").lr_mid_epoch == 40
 
 
 @pytest.fixture
@@ -997,8 +998,7 @@ def test_where_noise_ends_by_default(line, epochs):
         ("--prior swiss_roll --n_z 2", 1_319, 32, 50),  # the digits
         ("--prior swiss_roll --n_z 2 --batch_size 64", 55_000, 64, 8),
         ("--prior swiss_roll --n_z 2 --batch_size 128", 100, 128, 50),  # refused later: not one step an epoch
-        ("--prior swiss_roll --n_z 2 --n_epoch 12", 55_000, 128, 9),
-        ("--prior swiss_roll --n_z 2 --n_epoch 1", 55_000, 128, 1),
+        ("--prior swiss_roll --n_z 2 --n_epoch 12", 55_000, 128, 15),  # at the first rate to its end
         ("--prior swiss_roll --n_z 2 --lr_end_epoch 12", 55_000, 128, 12),
         ("--prior swiss_roll --n_z 2 --lr_mid_epoch 40", 55_000, 128, 40),
         ("--prior swiss_roll --n_z 2 --recipe paper", 55_000, 100, 50),

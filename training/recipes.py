@@ -43,6 +43,8 @@ RECIPES["short"] = RECIPES["paper"] | {"shift": 2, "n_epoch": 50, "lr_mid_epoch"
 
 # As many as codes need to follow; in more, the encoder learns by heart where training images belong.
 CLEAN_EPOCHS = 10
+# The first seed's.
+LR_MID_EPOCH = 50
 # On the roll D gets ever further ahead while the rate is high, and more steps place no more codes.
 ROLL_STEPS = 6_400
 
@@ -76,7 +78,7 @@ def dependent_defaults(given, named):
     lr_mid_epoch = 0 if on_roll and "lr_mid_epoch" not in named else given["lr_mid_epoch"]
     clean_epoch = 0
     if model == "supervised" and given["lr_schedule"] == "step":
-        clean_epoch = lr_mid_epoch or _three_quarters(given["n_epoch"])
+        clean_epoch = lr_mid_epoch or min(LR_MID_EPOCH, given["n_epoch"] - given["n_epoch"] // 4)
         if sorted_by_label:
             clean_epoch = max(clean_epoch, given["n_epoch"] - CLEAN_EPOCHS)
     copied = model == "supervised" and (given["consistency"] if "consistency" in named else on_roll)
@@ -103,13 +105,8 @@ def with_data(config, n_images):
     """A `Config` with the batch size and the epochs at the first rate that zeros mean with so many images."""
     batch_size = config.batch_size or usual_batch_size(n_images)
     of_steps = math.ceil(ROLL_STEPS / max(1, n_images // batch_size))
-    lr_mid_epoch = config.lr_mid_epoch or min(of_steps, _three_quarters(config.n_epoch), config.lr_end_epoch)
+    lr_mid_epoch = config.lr_mid_epoch or min(of_steps, LR_MID_EPOCH, config.lr_end_epoch)
     return dataclasses.replace(config, batch_size=batch_size, lr_mid_epoch=lr_mid_epoch)
-
-
-def _three_quarters(n_epoch):
-    """Epochs until the rate falls at the latest: of 100 the first seed's 50, of fewer a larger share."""
-    return min(50, n_epoch - n_epoch // 4)
 
 
 def usual_batch_size(n_images):
