@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from experiments.experiment import Experiment, settings_of
-from training.recipes import usual_batch_size
+from training.recipes import with_data
 from training.saved_config import MAX_CONFIG_BYTES, read_saved_config
 from utils.errors import UserError, first_line
 from utils.files import write_json
@@ -138,7 +138,7 @@ def _minutes(metrics, config):
     if not rate:
         return None
     n_images = metrics["data"]["train_images"]
-    batch_size = config.batch_size or usual_batch_size(n_images)
+    batch_size = with_data(config, n_images).batch_size
     return round(n_images // batch_size * batch_size * config.n_epoch / rate / 60, 2)
 
 

@@ -68,7 +68,7 @@ def dependent_defaults(given, named):
 
     Noise and dropout spread the codes that D and G fit to the prior, and others serve: a supervised model's
     last epochs go without, once the rate has fallen. Where labels have parts of the prior, these are few.
-    On the roll, `with_data` says when the rate falls.
+    On the roll, whose rate falls when `with_data` says, they are a quarter of a short run.
     """
     prior, model = given["prior"], given["model"]
     on_plane = prior in PLANAR_PRIORS or given["n_z"] == 2

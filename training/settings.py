@@ -6,7 +6,7 @@ import re
 from data import DATASETS, RESIZED, TFDS_NAME
 from models import CLUSTERING, LABELLED_DECODERS, MODELS
 from models.settings import OWN_CLASS, WITH_LABEL_HEAD, ModelSettings
-from training.recipes import RECIPES
+from training.recipes import LR_MID_EPOCH, RECIPES
 from training.refusals import require_path
 from training.schedules import SCHEDULES, learning_rates
 from training.use_settings import USES, UseSettings
@@ -95,7 +95,7 @@ class Config(ModelSettings, UseSettings):
     )
     lr_mid: float = setting(1e-4, "Learning rate after lr_mid_epoch epochs.", "training", above=0, only=STEP)
     lr_mid_epoch: int = setting(
-        50, "Epochs with lr_start; 0, the roll's default: 6,400 steps.", "training", at_least=0, only=STEP
+        LR_MID_EPOCH, "Epochs with lr_start; 0, on the roll: 6,400 steps.", "training", at_least=0, only=STEP
     )
     lr_end: float = setting(1e-4, "Learning rate after lr_end_epoch epochs.", "training", above=0, only=STEP)
     lr_end_epoch: int = setting(100, "Epochs with lr_start and lr_mid.", "training", only=STEP)
