@@ -136,6 +136,10 @@ def test_main_takes_the_flags_of_every_experiment(name):
 def test_settings_are_what_decides_the_figures():
     config = read_config(["main.py", "--n_z=3", "--seed=4", "--run_dir=x", "--animate", "--n_epoch=7"])
     assert settings_of(config) == {"n_z": 3, "n_epoch": 7, "clean_epoch": 50}
+    # What a run notes once it knows the data.
+    roll = read_config(["main.py", "--prior=swiss_roll", "--n_z=2"])
+    assert roll.lr_mid_epoch == 0
+    assert settings_of(roll)["lr_mid_epoch"] == 15
     recipe = settings_of(read_config(["main.py", "--model=semi_supervised", "--recipe=short"]))
     assert recipe["cycle_rate"] == 10
     assert "consistency_rate" not in recipe  # of a phase that is off
