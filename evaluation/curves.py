@@ -19,23 +19,23 @@ def save_curves(path, rows, note=""):
     epochs = [row["epoch"] for row in rows]
     d_losses = [name for name in rows[0] if re.fullmatch(r"d_(._)?loss", name)]
     # An undecided D stands at 2 ln 2, and G at ln 2 for each D.
-    equilibria = sorted({2 * np.log(2), len(d_losses) * np.log(2)})
+    of_losses = {"d": 2 * np.log(2), "g": len(d_losses) * np.log(2)}
     panels = [
-        ("Adversarial losses", [*d_losses, "g_loss"], equilibria),
-        ("D's accuracy", [name for name in rows[0] if re.match(r"d_.*accuracy", name)], [0.5]),
-        ("Reconstruction error", ["reconstruction_loss", "val_reconstruction_mse"], []),
-        ("Learning rate", [name for name in rows[0] if name.endswith("learning_rate")], []),
+        ("Adversarial losses", [*d_losses, "g_loss"], of_losses),
+        ("D's accuracy", [name for name in rows[0] if re.match(r"d_.*accuracy", name)], {"d": 0.5}),
+        ("Reconstruction error", ["reconstruction_loss", "val_reconstruction_mse"], {}),
+        ("Learning rate", [name for name in rows[0] if name.endswith("learning_rate")], {}),
     ]
     of_labels = [
-        ("Validation error in percent", ["val_error_percent"], []),
-        ("Codes in their class's part of the prior", ["val_component_accuracy"], []),
-        ("Labelled images", ["label_loss", "labelled_accuracy"], []),
-        ("Consistency of copies", ["consistency_loss"], []),
-        ("Labels obeyed", ["cycle_accuracy", "val_label_swap_accuracy"], []),
+        ("Validation error in percent", ["val_error_percent"]),
+        ("Codes in their class's part of the prior", ["val_component_accuracy"]),
+        ("Labelled images", ["label_loss", "labelled_accuracy"]),
+        ("Consistency of copies", ["consistency_loss"]),
+        ("Labels obeyed", ["cycle_accuracy", "val_label_swap_accuracy"]),
     ]
-    for title, names, equilibria in of_labels:
+    for title, names in of_labels:
         if names := [name for name in names if name in rows[0]]:
-            panels.append((title, names, equilibria))
+            panels.append((title, names, {}))
     n_columns = -(-len(panels) // 2)
     figure, grid = plt.subplots(2, n_columns, figsize=(5 * n_columns, 6.5))
     for axes in grid.flat[len(panels) :]:
@@ -44,8 +44,8 @@ def save_curves(path, rows, note=""):
         for index, name in enumerate(names):
             values = [row[name] for row in rows]
             axes.plot(epochs, values, color=CLASS_COLORS[index], marker=".", label=name)
-        for value in equilibria:
-            axes.axhline(value, color="0.3", linestyle=":", label=f"equilibrium {value:.3f}")
+        for (player, value), style in zip(equilibria.items(), (":", "--"), strict=False):
+            axes.axhline(value, color="0.3", linestyle=style, label=f"equilibrium of {player}, {value:.3f}")
         # Half the sum over the pixels and their mean are far apart.
         if title in ("Learning rate", "Reconstruction error"):
             axes.set_yscale("log")
