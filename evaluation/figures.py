@@ -57,14 +57,16 @@ def of_reconstruction(of):
 
 
 def of_prior(of):
-    """`prior_distance` of the test codes, and `prior_distance_floor` between two samples of the prior."""
+    """`prior_distance` of the test codes, of as many training codes, and of two samples of the prior."""
     seed = of.model.settings.seed
     floors = [
         sliced_wasserstein(of.prior_sample(2 * i + 1), of.prior_sample(2 * i + 2), seed)
         for i in range(N_FLOOR_PAIRS)
     ]
+    train = random_codes(of.model, of.data.train_images, len(of.codes), seed)
     return {
         "prior_distance": sliced_wasserstein(of.codes, of.prior_sample(0), seed),
+        "train_prior_distance": sliced_wasserstein(train, of.prior_sample(0)[: len(train)], seed),
         "prior_distance_floor": float(np.mean(floors)),
     }
 
@@ -256,6 +258,13 @@ def reconstruction_mse(model, images, labels):
         clean = batch.astype(np.float32) / 255
         total += np.square(model.reconstruct(batch, labels[chosen]) - clean).sum(dtype=np.float64)
     return float(total / images.size)
+
+
+def random_codes(model, images, count, seed):
+    """Codes (count, n_z) of images drawn without repetition, at most of all of them."""
+    drawn = np.random.default_rng(seed).choice(len(images), min(count, len(images)), replace=False)
+    slices = (np.sort(drawn[start : start + 1000]) for start in range(0, len(drawn), 1000))
+    return np.concatenate([model.encode(images[numbers]) for numbers in slices])
 
 
 def component_accuracy(prior, codes, labels):

@@ -3,7 +3,8 @@
 FIGURES = {
     "test_reconstruction_mse": "Squared error of a pixel in [0, 1], mean over the test images.",
     "prior_distance": "Sliced Wasserstein distance of the test codes from as many samples of the prior.",
-    "prior_distance_floor": "The same between two samples of the prior: it cannot be expected below this.",
+    "train_prior_distance": "The same of as many training images: the rest is how test images differ.",
+    "prior_distance_floor": "That between two samples of the prior: it cannot be expected below this.",
     "prior_distance_given_labels": "The distance from codes drawn for the labels of the test images.",
     "test_error_percent": "Test images that get a wrong label, in percent.",
     "validation_error_percent": "Validation images that get a wrong label, in percent: choose by this one.",

@@ -15,10 +15,13 @@ def summary(metrics):
         metrics: what metrics.json holds; figures that it lacks are left out.
     """
     m = metrics
-    floors = m["prior_distance"] / m["prior_distance_floor"]
+    floors, of_training = (
+        m.get(name, 0) / m["prior_distance_floor"] for name in ("prior_distance", "train_prior_distance")
+    )
     lines = [
         f"reconstruction error {m['test_reconstruction_mse']:.4f}: mean squared error of a pixel in [0, 1]",
-        f"prior distance {m['prior_distance']:.3f}, {floors:.1f} times what two samples of it differ by",
+        f"prior distance {m['prior_distance']:.3f}, {floors:.1f} times what two samples of it differ by"
+        + (f" (training images {of_training:.1f} times)" if of_training else ""),
     ]
     if "test_error_percent" in m:
         lines.append(

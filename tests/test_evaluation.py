@@ -8,12 +8,15 @@ from data.image_data import ImageData
 from evaluation import curves, figures, pictures, plots
 
 
+def directions_of_figures(n_z, seed):
+    directions = np.random.default_rng(seed).normal(size=(figures.N_PROJECTIONS, n_z))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
 def test_sliced_wasserstein_is_the_mean_over_projections():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(500, 3)), rng.normal(size=(500, 3)) * 2 + 1
-    directions = np.random.default_rng(4).normal(size=(figures.N_PROJECTIONS, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    expected = np.mean([stats.wasserstein_distance(a @ d, b @ d) for d in directions])
+    expected = np.mean([stats.wasserstein_distance(a @ d, b @ d) for d in directions_of_figures(3, seed=4)])
     assert figures.sliced_wasserstein(a, b, seed=4) == pytest.approx(expected, rel=1e-9)
 
 
@@ -50,6 +53,42 @@ def test_perfect_codes_get_perfect_figures(make_model):
     metrics = figures.evaluate(model, data, rng.normal(size=(3000, 2)).astype(np.float32))
     assert metrics["test_component_accuracy"] < 0.3
     assert metrics["prior_distance"] > 4 * metrics["prior_distance_floor"]
+
+
+def test_the_distance_of_training_codes_is_of_training_images(make_model):
+    """Test images are all alike, so that their codes are one point; those of training are noise."""
+    model = make_model()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2500, 8, 8, 1), np.uint8)
+    labels = np.zeros(2500, np.uint8)
+    data = ImageData(
+        "noise", "", images, labels, images[:9], labels[:9], images[:1].repeat(1200, 0), labels[:1200]
+    )
+    metrics = figures.evaluate(model, data, model.encode(data.test_images))
+    codes = model.encode(images)
+    chosen = np.random.default_rng(0).choice(2500, 1200, replace=False)
+    sample = model.sample_prior(1200, seed=-1)[0]
+    expected = np.mean(
+        [
+            stats.wasserstein_distance(codes[chosen] @ d, sample @ d)
+            for d in directions_of_figures(2, model.settings.seed)
+        ]
+    )
+    assert metrics["train_prior_distance"] == pytest.approx(expected, rel=1e-3)
+    assert metrics["prior_distance"] != pytest.approx(expected, rel=1e-2)
+
+
+def test_fewer_training_images_than_test_images_are_all_taken(make_model):
+    model = make_model()
+    images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), np.uint8)
+    codes = model.encode(images)
+    np.testing.assert_allclose(
+        figures.random_codes(model, images[:30], 50, seed=3), codes[:30], rtol=1e-5, atol=1e-6
+    )
+    of = figures.Trained(model, SimpleNamespace(train_images=images[:30]), codes[30:])
+    sample = of.prior_sample(0)[:30]
+    expected = figures.sliced_wasserstein(codes[:30], sample, model.settings.seed)
+    assert figures.of_prior(of)["train_prior_distance"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_label_entropies():

@@ -25,6 +25,8 @@ METRICS = {
 def test_figures_in_words():
     lines = report.summary(METRICS)
     assert "prior distance 0.047, 3.4 times what two samples of it differ by" in lines
+    of_training = report.summary(METRICS | {"train_prior_distance": 0.0207})
+    assert f"{lines[1]} (training images 1.5 times)" in of_training
     assert "trained in 11.0 minutes, at 1234 images a second" in lines
     assert not any("label" in line or "component" in line for line in lines)
     of_labels = {
