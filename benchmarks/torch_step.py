@@ -183,6 +183,12 @@ class TorchStep:
             logged += [loss.detach(), *accuracies]
         return total, logged
 
+    def d_penalty(self, reals):
+        """What D's slope at real codes costs it."""
+        real = reals[0].detach().requires_grad_()
+        (slopes,) = torch.autograd.grad(self.discriminators[0](real).sum(), real, create_graph=True)
+        return self.config.d_penalty / 2 * slopes[:, : self.config.n_z].square().sum(1).mean()
+
     def g_loss(self, fakes):
         return sum(
             functional.softplus(-d(fake)).mean() for d, fake in zip(self.discriminators, fakes, strict=True)
@@ -202,9 +208,10 @@ class TorchStep:
 
         fakes = self.fake_samples(self.partly_distorted(clean, noised), labels)
         d_may_train, g_may_train = self.may_train()
-        d_loss, logged = self.d_loss(self.real_samples(labels), [fake.detach() for fake in fakes])
+        reals = self.real_samples(labels)
+        d_loss, logged = self.d_loss(reals, [fake.detach() for fake in fakes])
         if d_may_train:
-            self.update("d", d_loss)
+            self.update("d", d_loss + self.d_penalty(reals) if self.config.d_penalty else d_loss)
 
         # G passes through D's weights and needs no gradient of them.
         self.discriminators.requires_grad_(False)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from models import RECONSTRUCTIONS
 from models.augmentation import Augmentation, to_unit_interval
 from models.averages import take_up_weights
-from models.losses import discriminator_loss, generator_loss
+from models.losses import discriminator_loss, generator_loss, slope_penalty
 from models.parts import made_networks
 from models.phased_model import PhasedModel
 from models.prediction import Prediction
@@ -58,9 +58,7 @@ class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
         # Counts train steps. All draws of a step are a function of it, so it is saved as a weight.
         self.step = self.add_weight(name="step", dtype="int64", initializer="zeros", trainable=False)
         # The losses of D and G, per discriminator, that `may_train` looks at.
-        self.last_losses = self.add_weight(
-            name="last_losses", shape=(2,), trainable=False, aggregation="mean"
-        )
+        self.last_losses = self.add_weight((2,), name="last_losses", trainable=False, aggregation="mean")
         self.forget_losses()
         # Counts the steps whose loss is not finite. No weight: nothing is saved after the first one.
         self.diverged_steps = tf.Variable(
@@ -143,9 +141,7 @@ class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
 
     def label_rows(self, labels):
         """Labels as D and the decoder see them: classes (B,) one-hot, attributes (B, K) as they are."""
-        if self.attributes:
-            return tf.cast(labels, tf.float32)
-        return tf.one_hot(labels, self.n_classes)
+        return tf.cast(labels, tf.float32) if self.attributes else tf.one_hot(labels, self.n_classes)
 
     @property
     def phases(self):
@@ -228,7 +224,7 @@ class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
                 }
         # The discriminators share no weights, so one update of all is one update of each.
         d_may_train, g_may_train = self.may_train()
-        self.update("d", tape, d_loss, d_may_train)
+        self.update("d", tape, d_loss, d_may_train, self.d_penalty(reals))
 
         # G: the encoder learns to have its codes taken for samples of the priors.
         g_loss = 0.0
@@ -249,6 +245,15 @@ class AdversarialAutoencoder(Prediction, Augmentation, PhasedModel):
         self.step.assign_add(1)
         for tracker in self.train_trackers:
             tracker.update_state(logged[tracker.name])
+
+    def d_penalty(self, reals):
+        """A tape and what the slopes of the discriminators cost them, or None."""
+        if self.settings.d_penalty == 0:
+            return None
+        with tf.GradientTape() as tape:
+            judged = zip(self.discriminators.values(), reals, strict=True)
+            slopes = [slope_penalty(network, real, self.n_z) for network, real in judged]
+            return tape, self.settings.d_penalty * tf.add_n(slopes)
 
     def may_train(self):
         """Whether D, and whether G, is updated in this step: two boolean scalars (second seed).

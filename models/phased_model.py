@@ -41,16 +41,22 @@ class PhasedModel(keras.Model):
         if optimizers:
             raise TypeError(f"No phase for {', '.join(optimizers)}: there are {', '.join(self.phases)}.")
 
-    def update(self, phase, tape, loss, condition=None):
+    def update(self, phase, tape, loss, condition=None, penalty=None):
         """Applies the gradient of a phase's loss to the variables that this phase trains.
 
         Args:
             condition: a boolean scalar tensor, whether to do so at all; None for always.
+            penalty: a further tape and its loss, whose gradient is added; None for none.
         """
         # Gradients are summed over replicas, while every loss is a mean over one replica's batch.
         share = tf.constant(1 / self.distribute_strategy.num_replicas_in_sync)
         variables = self.phases[phase]
         gradients = tape.gradient(loss, variables, output_gradients=share)
+        if penalty is not None:
+            # On the same tape a weight would have three uses: see `lost_information`.
+            tape, loss = penalty
+            further = tape.gradient(loss, variables, output_gradients=share)
+            gradients = [g if more is None else g + more for g, more in zip(gradients, further, strict=True)]
         optimizer = getattr(self, f"{phase}_optimizer")
         if condition is None:
             optimizer.apply(gradients, variables)

@@ -183,6 +183,13 @@ class ModelSettings:
     d_noise: float = setting(
         0.15, "Standard deviation of the noise on every code that D sees.", "training", at_least=0
     )
+    d_penalty: float = setting(
+        0.0,
+        "Weight of half the squared slope of D at real codes in D's loss (R1): a smoother D.",
+        "training",
+        at_least=0,
+        only={"model": ("unsupervised", *LABELLED_DISCRIMINATORS)},
+    )
     d_distortion: float = setting(
         0.0,
         "How far half of the images whose codes D and G see are turned, scaled and sheared; 0.3 is up to 17 "

@@ -44,7 +44,7 @@ TRAINED = {
     },
     "conditional": {
         **{"prior": "truncated_gaussian", "n_z": 3, "network": "conv", "conv_widths": "4,8"},
-        **{"batch_norm": True, "shift": 1},
+        **{"batch_norm": True, "shift": 1, "d_penalty": 0.3},
     },
 }
 

@@ -225,17 +225,19 @@ def paired_weights(model, step):
 
 
 @pytest.mark.parametrize(
-    ("name", "last_losses"),
+    ("name", "last_losses", "further"),
     [
-        *((name, (0.69, 0.69)) for name in SHRUNK),
-        ("conv28", (0.4, 1.0)),  # D waits
-        ("conv28", (1.0, 0.4)),  # G waits
+        *((name, (0.69, 0.69), {}) for name in SHRUNK),
+        ("conv28", (0.4, 1.0), {}),  # D waits
+        ("conv28", (1.0, 0.4), {}),  # G waits
+        ("conv28", (0.69, 0.69), {"d_penalty": 3}),
+        ("h1000", (0.69, 0.69), {"d_penalty": 3}),
     ],
 )
-def test_one_step_in_pytorch_is_one_step_here(name, last_losses, torch_step, monkeypatch):
+def test_one_step_in_pytorch_is_one_step_here(name, last_losses, further, torch_step, monkeypatch):
     import torch
 
-    case = SHRUNK[name].with_flags(keep_prob=1, d_noise=0, noised="false", init_std=0)
+    case = SHRUNK[name].with_flags(keep_prob=1, d_noise=0, noised="false", init_std=0, **further)
     config, data = case.config(), case.images(IMAGES)
     epsilon = 1e-5
     model = build_model(config, data)

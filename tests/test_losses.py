@@ -80,6 +80,16 @@ def test_generator_loss_is_the_non_saturating_one():
     np.testing.assert_allclose(losses.generator_loss(FAKE), -np.log(sigmoid(FAKE)).mean(), rtol=1e-5)
 
 
+def test_slope_penalty_is_half_the_mean_squared_gradient_of_the_logits_at_the_codes():
+    """Against the slope of a network of two layers written out; it ends in a column that is no code."""
+    first, second = RNG.normal(size=(4, 6)).astype(np.float32), RNG.normal(size=(6, 1)).astype(np.float32)
+    real = RNG.normal(size=(50, 4)).astype(np.float32)
+    bent = np.where(real @ first > 0, 1, 0.2)
+    slopes = (bent * second[:, 0]) @ first.T
+    penalty = losses.slope_penalty(lambda x: tf.nn.leaky_relu(x @ first, 0.2) @ second, tf.constant(real), 3)
+    np.testing.assert_allclose(penalty, np.sum(slopes[:, :3] ** 2, axis=1).mean() / 2, rtol=1e-5)
+
+
 def test_undecided_discriminator_gives_the_equilibrium_figures():
     zeros = np.zeros((4, 1), np.float32)
     np.testing.assert_allclose(losses.discriminator_loss(zeros, zeros), 1.386, atol=1e-3)

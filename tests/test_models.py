@@ -320,6 +320,42 @@ def test_noise_for_d_lies_on_real_and_fake_codes_but_not_on_labels(make_model):
         assert not np.any(differences[:, 2:])
 
 
+@pytest.mark.parametrize("balance", [False, True])
+def test_d_learns_from_its_slope_too_and_nobody_else_does(make_model, batch, monkeypatch, balance):
+    """What D's optimizer gets beyond what it gets without is the gradient of the penalty, by one tape."""
+
+    def step(d_penalty):
+        """The model, what its step takes for real codes, and the gradients that each optimizer gets."""
+        model = make_model("gaussian", 3, model="conditional", d_penalty=d_penalty, balance=balance)
+        reals, given = model.real_samples(batch[1], [1, 2]), {}
+        monkeypatch.setattr(model, "real_samples", lambda *_: reals)
+        for phase in model.phases:
+            optimizer, take = getattr(model, f"{phase}_optimizer"), given.__setitem__
+            monkeypatch.setattr(optimizer, "apply", lambda gradients, _, p=phase, t=take: t(p, gradients))
+            monkeypatch.setattr(
+                optimizer, "apply_if", lambda _, gradients, __, p=phase, t=take: t(p, gradients)
+            )
+        model.train_step(batch)
+        return model, reals[0], given
+
+    (model, real, with_penalty), (*_, without) = step(3.0), step(0.0)
+    with tf.GradientTape() as tape:
+        with tf.GradientTape() as inner:
+            inner.watch(real)
+            logits = model.discriminator(real)
+        penalty = 1.5 * tf.reduce_mean(tf.reduce_sum(inner.gradient(logits, real)[:, :3] ** 2, axis=1))
+    expected = tape.gradient(penalty, model.phases["d"])
+    for variable, one, other, more in zip(
+        model.phases["d"], with_penalty["d"], without["d"], expected, strict=True
+    ):
+        np.testing.assert_allclose(one - other, np.zeros(variable.shape) if more is None else more, atol=1e-5)
+        # No bias has a part in the slope of a network that is linear in pieces.
+        assert np.any(one - other) == (len(variable.shape) == 2)
+    for phase in ("ae", "g"):
+        for one, other in zip(with_penalty[phase], without[phase], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_label_of_a_label_free_prior_has_the_marginal_of_the_data(make_model):
     model = make_model("gaussian", 20)
     real = model.real_samples(np.array([3, 3, 7], np.uint8), [1, 2])[0].numpy()
