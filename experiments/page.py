@@ -25,16 +25,17 @@ but the validation error are of the whole of it.
 
 The joint discriminator, the cycle, the consistency and its distortion were chosen by figures of the
 validation split (5,000 labelled images, which is more than the 100 or 1,000 labels of a run). The rates of
-`short`, `--g_rate` of the conditional and unconditional models, the schedule and D's rate of the dense
-unconditional and of the convolutional conditional one and the noise on the latter's codes stem from earlier
-comparisons that had the test figures in view; so do, of the supervised models, the end without noise, of 10
-epochs instead of 5, as the roll is then nearer to its prior, and the earlier fall of the rate on the roll. Of
-`best_semi_supervised.flags`, the errors that chose are of the validation split; the distance, MSE and swap
-by which `--d_rate`, `--g_rate` and `--cycle_rate` were weighed are of test images
+`short`, the rates, schedules and `--d_penalty` of the conditional and unconditional models and the noise on
+the codes of the convolutional conditional one stem from comparisons that had the test figures in view; so do,
+of the supervised models, the end without noise, of 10 epochs instead of 5, as the roll is then nearer to its
+prior, and the earlier fall of the rate on the roll. Of `best_semi_supervised.flags`, the errors that chose
+are of the validation split; the distance, MSE and swap by which `--d_rate`, `--g_rate` and `--cycle_rate`
+were weighed are of test images
 ([tables](semi_supervised.md#what-few-labels-gain-from-the-others)).
 
 - *test MSE*: squared error of the reconstructions, mean over pixels on the [0, 1] scale.
-- *floors*: distance of the codes to the prior, in multiples of that between two samples of the prior.
+- *floors*: distance of the codes to the prior, in multiples of that between two samples of the prior;
+  *training images*: the same of as many of their codes.
 - *label swap*: how often a separately trained network reads the label that was given, when the styles of test
   images are decoded with every label, or of every cluster, which is to show the label that it gets;
   *generated label*: the same for samples of the prior. *Its worst label* is the one that is read least often.
