@@ -48,7 +48,7 @@ PLANE = ("model=supervised", "data=mnist", "n_z=2")
 D_RATE_STAYS = ("ema_decay=0.99", "lr_schedule=step", "d_rate_falls=false", "animate=false")
 # The same from the seed's first rate, and from a faster one of the autoencoder and of G beside a smooth D.
 FROM_2E_4 = (*D_RATE_STAYS, "lr_mid=4e-05", "lr_end=8e-06")
-SMOOTH_D = (*D_RATE_STAYS, "lr_start=5e-4", "lr_mid=1e-4", "lr_end=2e-05", "d_rate=0.4", "d_penalty=0.3")
+SMOOTH_D = (*D_RATE_STAYS, "lr_start=0.0005", "lr_mid=0.0001", "lr_end=2e-05", "d_rate=0.4", "d_penalty=0.3")
 SHORT_10000 = ("recipe=seed", "n_epoch=20", "lr_mid_epoch=14", "lr_end_epoch=18")
 
 EXPERIMENTS = (

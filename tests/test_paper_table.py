@@ -42,8 +42,8 @@ if os.environ.get("FAKE") == "fail" and not config.resume:
     sys.exit("main.py: error: no luck.")
 write_json(folder / "metrics.json", {{
     "test_reconstruction_mse": 0.02 + config.seed / 1000, "prior_distance": 0.06,
-    "prior_distance_floor": 0.02, "epochs": config.n_epoch, "train_images_per_second": 1000.0,
-    "wall_seconds": 1.0, "data": {{"train_images": 55_000}},
+    "prior_distance_floor": 0.02, "train_prior_distance": 0.03, "epochs": config.n_epoch,
+    "train_images_per_second": 1000.0, "wall_seconds": 1.0, "data": {{"train_images": 55_000}},
 }})
 """
 
@@ -215,7 +215,8 @@ def test_the_page_names_what_is_missing_and_needs_no_runs(places):
 
 def test_a_complete_table_lacks_nothing(places):
     experiment = BY_NAME["unconditional_conv"]
-    figures = {"test_reconstruction_mse": 0.02, "prior_distance": 0.1, "prior_distance_floor": 0.1}
+    distances = dict.fromkeys(("prior_distance", "train_prior_distance", "prior_distance_floor"), 0.1)
+    figures = {"test_reconstruction_mse": 0.02, **distances}
     for seed in experiment.seeds:
         write_result(places, experiment, seed, figures)
     assert "Missing" not in page_of(places, [experiment])
@@ -275,6 +276,7 @@ def test_runs_are_pinned_collected_and_gone_on_with(tmp_path, places, fake_main,
         "test_reconstruction_mse": 0.021,
         "prior_distance": 0.06,
         "prior_distance_floor": 0.02,
+        "train_prior_distance": 0.03,
     }
     assert result["flags"] == BY_NAME["mixture_5"].settings()
     assert (result["seed"], result["epochs"], result["threads"]) == (1, 5, 1)
@@ -379,7 +381,8 @@ def test_quick_goes_all_the_way(tmp_path, places, capsys):
     result = json.loads((places.results / "unconditional_dense-seed0.json").read_text())
     assert result["flags"] == BY_NAME["unconditional_dense"].shrunk().settings()
     assert result["processor"]
-    assert set(result["figures"]) == {"test_reconstruction_mse", "prior_distance", "prior_distance_floor"}
+    distances = {"prior_distance", "train_prior_distance", "prior_distance_floor"}
+    assert set(result["figures"]) == {"test_reconstruction_mse", *distances}
     page = places.page.read_text()
     row = row_of(page, "dense")
     assert row["test MSE"] == f"{MSE.of(result['figures']):.4f}"
