@@ -131,7 +131,7 @@ EXPERIMENTS = (
         "dense",
         UNCONDITIONAL,
         "freiburg_2_mnist_dense.flags",
-        (*SMOOTH_D, "n_epoch=32", "g_rate=0.4", "lr_mid_epoch=22", "lr_end_epoch=28"),
+        (*SMOOTH_D, "n_epoch=20", "g_rate=0.4", "lr_mid_epoch=14", "lr_end_epoch=18"),
         public="0.0254 in training (second seed)",
     ),
     Experiment(
