@@ -63,10 +63,10 @@ def of_prior(of):
         sliced_wasserstein(of.prior_sample(2 * i + 1), of.prior_sample(2 * i + 2), seed)
         for i in range(N_FLOOR_PAIRS)
     ]
-    train = random_codes(of.model, of.data.train_images, len(of.codes), seed)
+    sample, train = of.prior_sample(0), random_codes(of.model, of.data.train_images, len(of.codes), seed)
     return {
-        "prior_distance": sliced_wasserstein(of.codes, of.prior_sample(0), seed),
-        "train_prior_distance": sliced_wasserstein(train, of.prior_sample(0)[: len(train)], seed),
+        "prior_distance": sliced_wasserstein(of.codes, sample, seed),
+        "train_prior_distance": sliced_wasserstein(train, sample[: len(train)], seed),
         "prior_distance_floor": float(np.mean(floors)),
     }
 
