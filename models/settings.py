@@ -163,9 +163,17 @@ class ModelSettings:
         only={"model": ("supervised",), "consistency": (True,)},
     )
     keep_prob: float = setting(
-        0.9, "Share of hidden units that dropout keeps.", "training", above=0, at_most=1
+        0.9,
+        "Share of hidden units that dropout keeps; 1 if conditional with a gaussian prior.",
+        "training",
+        above=0,
+        at_most=1,
     )
-    noised: bool = setting(True, "Add normal noise to the input in training.", "training")
+    noised: bool = setting(
+        True,
+        "Add normal noise to the input in training; not if conditional with a gaussian prior.",
+        "training",
+    )
     noise_std: float = setting(
         0.3,
         "Standard deviation of that noise, on pixels in [0, 1]; by default 0.1 if supervised on "
@@ -185,7 +193,8 @@ class ModelSettings:
     )
     d_penalty: float = setting(
         0.0,
-        "Weight of half the squared slope of D at real codes in D's loss (R1): a smoother D.",
+        "Weight of half the squared slope of D at real codes in D's loss (R1), for a smoother D; "
+        "0.1 if conditional with a gaussian prior.",
         "training",
         at_least=0,
         only={"model": ("unsupervised", *LABELLED_DISCRIMINATORS)},

@@ -909,6 +909,29 @@ def test_default_rate_of_g_follows_from_the_prior(line, rate):
 
 
 @pytest.mark.parametrize(
+    ("line", "d_rate", "g_rate", "d_penalty", "keep_prob", "noise"),
+    [
+        ("--model conditional", 0.8, 0.6, 0.1, 1.0, 0.0),
+        ("--model conditional --prior gaussian --n_z 2", 0.8, 0.6, 0.1, 1.0, 0.0),
+        ("--model conditional --prior truncated_gaussian --n_z 5", 0.8, 0.6, 0.1, 1.0, 0.0),
+        ("--model conditional --prior gaussian_mixture --n_z 2", 0.2, 1.0, 0.0, 0.9, 0.3),
+        ("--model conditional --prior swiss_roll --n_z 2", 0.2, 1.0, 0.0, 0.9, 0.3),
+        ("--model conditional --noise_std 0.2", 0.8, 0.6, 0.1, 1.0, 0.2),
+        ("--model conditional --noised", 0.8, 0.6, 0.1, 1.0, 0.3),
+        ("--model conditional --noised False --d_rate 1 --g_rate 0.5", 1.0, 0.5, 0.1, 1.0, 0.0),
+        ("--model conditional --d_penalty 0 --keep_prob 0.9", 0.8, 0.6, 0.0, 0.9, 0.0),
+        ("--model conditional --recipe paper", 10.0, 10.0, 0.0, 1.0, 0.3),
+        ("--model unsupervised", 0.2, 0.2, 0.0, 0.9, 0.3),
+        ("--model supervised --noised False", 0.2, 0.2, 0.0, 0.9, 0.0),
+    ],
+)
+def test_d_keeps_up_with_a_conditional_model_by_default(line, d_rate, g_rate, d_penalty, keep_prob, noise):
+    config = read(line)
+    assert (config.d_rate, config.g_rate) == (d_rate, g_rate)
+    assert (config.d_penalty, config.keep_prob, config.input_noise) == (d_penalty, keep_prob, noise)
+
+
+@pytest.mark.parametrize(
     ("line", "where", "distortion"),
     [
         ("--prior gaussian_mixture --n_z 20", "output", 0.2),

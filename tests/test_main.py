@@ -341,6 +341,16 @@ def test_mnist_codes_find_their_component(tmp_path, prior):
 
 @pytest.mark.slow
 @needs_mnist
+def test_a_conditional_model_obeys_the_label_by_default(tmp_path):
+    words = ["--model", "conditional", "--data", "mnist", "--prior", "truncated_gaussian", "--n_z", "5"]
+    assert run(tmp_path / "run", *words, "--n_hidden", "200", "--d_hidden", "200", "--n_epoch", "8") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert min(metrics["label_swap_accuracy"], metrics["generated_label_accuracy"]) > 0.85
+    assert metrics["test_reconstruction_mse"] < 0.028
+
+
+@pytest.mark.slow
+@needs_mnist
 def test_decoded_digits_are_those_of_their_label(tmp_path):
     """In the first seed the labels never reached the decoder: 'condition 0' was a page of 8s."""
     words = ["--model", "semi_supervised", "--data", "mnist", "--n_z", "2", "--num_samples", "5000"]

@@ -27,10 +27,12 @@ RECIPES = {
         "cycle_rate": 10.0,
         "consistency_rate": 10.0,
         "d_noise": 0.0,
+        "d_penalty": 0.0,
         "d_distortion": 0.0,
         "consistency": False,
         "distortion": 0.0,
         "vat_radius": 0.0,
+        "noised": True,
         "noise_std": 0.3,
         "d_label": "input",
         "clean_epoch": 0,
@@ -41,6 +43,8 @@ RECIPES = {
 # The paper's training in 50 epochs instead of 5000: docs/semi_supervised.md has the ablation.
 RECIPES["short"] = RECIPES["paper"] | {"shift": 2, "n_epoch": 50, "lr_mid_epoch": 25, "lr_end_epoch": 46}
 
+# With these a conditional model's code does not tell the label.
+CONDITIONAL = {"d_rate": 0.8, "g_rate": 0.6, "d_penalty": 0.1, "keep_prob": 1.0}
 # As many as codes need to follow; in more, the encoder learns by heart where training images belong.
 CLEAN_EPOCHS = 10
 # The first seed's.
@@ -50,7 +54,7 @@ ROLL_STEPS = 6_400
 
 
 def dependent_defaults(given, named):
-    """Defaults that follow from other flags: of the recipe and the model, G's rate, when rate and noise end.
+    """Defaults that follow from other flags: of the recipe and the model, D, G, when rate and noise end.
 
     Args:
         given: values by name.
@@ -60,6 +64,10 @@ def dependent_defaults(given, named):
     it: D stays undecided while the codes are far from the prior, and G's Adam turns its noise into full
     steps that undo the autoencoder's. On the plane and where labels are sorted, G needs the full rate:
     at a fifth, D wins.
+
+    The decoder of a conditional model obeys the label as far as the code does not tell it, so D must not fall
+    behind: a smooth one lets both players be fast. Noise would hide from D what clean images' codes tell.
+    On the mixture and the roll, labels are obeyed either way, and codes are nearer to the prior without.
 
     Where labels have parts of the prior, an output of D for each sorts the classes sooner. Where they have
     none, D learns less of each, and the codes stay further from the prior. Distorted copies teach the encoder
@@ -93,6 +101,8 @@ def dependent_defaults(given, named):
         "distortion": 0.2 if copied else 0.0,
         "vat_radius": 0.5 if copied else 0.0,
     }
+    if model == "conditional" and prior not in PLANAR_PRIORS:
+        usual |= CONDITIONAL | {"noised": "noise_std" in named}
     return {**usual, **RECIPES.get(given["recipe"], {}), **_of_model(given, named)}
 
 

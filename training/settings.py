@@ -111,13 +111,15 @@ class Config(ModelSettings, UseSettings):
         5, "Epochs of no better validation error before the rate falls.", "training", at_least=1, only=PLATEAU
     )
     lr_floor: float = setting(1e-6, "Smallest learning rate.", "training", above=0, only=PLATEAU)
-    d_rate: float = setting(0.2, "Learning rate of D, as a share of the autoencoder's.", "training", above=0)
+    d_rate: float = setting(
+        0.2, "Rate of D, as a share of the autoencoder's; 0.8 if conditional, gaussian.", "training", above=0
+    )
     d_rate_falls: bool = setting(
         True, "Whether D's learning rate falls when the others' do, or D keeps its first one.", "training"
     )
     g_rate: float = setting(
         0.2,
-        "Learning rate of G, likewise; by default 0.2 with a gaussian prior that is not 2-D, else 1.",
+        "Rate of G, likewise; with a gaussian prior 0.6 if conditional, else 0.2 if it is not 2-D; else 1.",
         "training",
         above=0,
     )
