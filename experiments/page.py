@@ -25,12 +25,11 @@ but the validation error are of the whole of it.
 
 The joint discriminator, the cycle, the consistency and its distortion were chosen by figures of the
 validation split (5,000 labelled images, which is more than the 100 or 1,000 labels of a run). The rates of
-`short`, the rates, schedules and `--d_penalty` of the conditional and unconditional models and the noise on
-the codes of the convolutional conditional one stem from comparisons that had the test figures in view; so do,
-of the supervised models, the end without noise, of 10 epochs instead of 5, as the roll is then nearer to its
-prior, and the earlier fall of the rate on the roll. Of `best_semi_supervised.flags`, the errors that chose
-are of the validation split; the distance, MSE and swap by which `--d_rate`, `--g_rate` and `--cycle_rate`
-were weighed are of test images
+`short`, and the rates, schedules and `--d_penalty` of the conditional and unconditional models, stem from
+comparisons that had the test figures in view; so do, of the supervised models, the end without noise, of 10
+epochs instead of 5, as the roll is then nearer to its prior, and the earlier fall of the rate on the roll. Of
+`best_semi_supervised.flags`, the errors that chose are of the validation split; the distance, MSE and swap by
+which `--d_rate`, `--g_rate` and `--cycle_rate` were weighed are of test images
 ([tables](semi_supervised.md#what-few-labels-gain-from-the-others)).
 
 - *test MSE*: squared error of the reconstructions, mean over pixels on the [0, 1] scale.
